@@ -1,0 +1,114 @@
+"""Settings: what a person can choose before Hilum starts, as one frozen object.
+
+Knows defaults, `.env`, HILUM_* variables and command-line flags, in that order of strength. Does not know what they set
+in motion: values are read once, in `app.py`, and handed down as plain arguments.
+"""
+
+import argparse
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chat.conversation import DEFAULT_TURNS, MOST_TURNS
+
+PREFIX = "HILUM_"
+CONTAINER = "HILUM_CONTAINER"
+DOTENV = Path(".env")
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message says which one, why, and what to write instead."""
+
+
+class Settings(BaseSettings):
+    """Every setting is a flag (`--max-pixels`) and a variable (`HILUM_MAX_PIXELS`)."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on; only this machine unless HILUM_CONTAINER=1")
+    port: int = Field(7860, ge=1, le=65535, description="port of the page")
+    model: str = Field("auto", description="folder of a LLaVA checkpoint, or auto: weights/ if one lies there, else the embedded model")
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
+    four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
+    language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")
+    turns: int = Field(DEFAULT_TURNS, ge=1, le=MOST_TURNS, description="earlier turns that the model sees")
+    max_pixels: int = Field(200_000_000, ge=1, description="largest image that is read; larger ones are refused")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="seed of the sampling; none: different every time")
+    temperature: float = Field(0.1, ge=0, le=2, description="0 always takes the likeliest token")
+    top_p: float = Field(0.8, gt=0, le=1, description="sample among the likeliest tokens up to this probability")
+    max_new_tokens: int = Field(512, ge=1, le=4096, description="longest answer in tokens")
+
+    @field_validator("four_bit", "seed", mode="before")
+    @classmethod
+    def _nothing_written(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() in ("", "none", "auto") else value
+
+    @field_validator("host")
+    @classmethod
+    def _stay_inside(cls, host: str) -> str:
+        if os.environ.get(CONTAINER) != "1" and not is_loopback(host):
+            raise ValueError("Hilum listens on this machine only (127.0.0.1); a container sets HILUM_CONTAINER=1 to open 0.0.0.0")
+        return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def flag(name: str) -> str:
+    """The flag of a setting: `max_pixels` is `--max-pixels`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Every setting as a flag; a flag that is not given stays out of the namespace. Values are checked by Settings."""
+    for name, field in Settings.model_fields.items():
+        shown = "" if field.default is None else f" (default {field.default})"
+        text = f"{field.description}{shown}".replace("%", "%%")
+        if field.annotation in (bool, bool | None):
+            parser.add_argument(flag(name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+        else:
+            parser.add_argument(flag(name), metavar=name.upper(), default=argparse.SUPPRESS, help=text)
+
+
+def read_settings(flags: Mapping[str, Any], dotenv: Path = DOTENV) -> Settings:
+    """Defaults, then `dotenv`, then the environment, then `flags`. Raises SettingsError with one sentence."""
+    _refuse_misspelt([*os.environ, *dotenv_values(dotenv)])
+    chosen = {name: flags[name] for name in Settings.model_fields if name in flags}
+    try:
+        return Settings(_env_file=dotenv, **chosen)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, chosen)) from None
+
+
+def _refuse_misspelt(names: Sequence[str]) -> None:
+    known = [variable(name) for name in Settings.model_fields] + [CONTAINER]
+    for name in names:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "the settings are: " + ", ".join(known) + "."
+            raise SettingsError(f"{name} is not a setting of Hilum; {hint}")
+
+
+def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    shown = flag(name) if name in flags else variable(name)
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{shown}={first['input']} cannot be used: it {reason}."

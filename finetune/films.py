@@ -1,0 +1,90 @@
+"""Films: real radiographs in a folder per class, as tensors, and the transforms that hide their shortcuts.
+
+Knows files and pixels. Does not know models. In the source data the class shows in the aspect ratio, so
+every transform randomises aspect and padding (see the data's own notes and `benchmarks`).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from finetune.records import Split, patient_of, split_of
+
+LABELS = ("NORMAL", "BACTERIAL", "VIRAL")
+
+
+@dataclass(frozen=True)
+class Film:
+    """One radiograph on disk; `label` indexes `LABELS`."""
+
+    path: Path
+    label: int
+    patient: str
+    split: Split
+
+
+def find_films(root: Path) -> list[Film]:
+    """The films below `root/NORMAL` and `root/PNEUMONIA`, sorted; files of equal pixels are kept once."""
+    films: list[Film] = []
+    seen: set[bytes] = set()
+    for path in sorted(root.glob("NORMAL/*")) + sorted(root.glob("PNEUMONIA/*")):
+        if path.suffix.lower() not in {".jpeg", ".jpg", ".png"}:
+            continue
+        with Image.open(path) as image:
+            digest = hashlib.sha256(image.convert("L").tobytes()).digest()
+        if digest in seen:
+            continue
+        seen.add(digest)
+        label = 0 if path.parent.name == "NORMAL" else 2 if "virus" in path.name.lower() else 1
+        patient = patient_of(path.name)
+        films.append(Film(path, label, patient, split_of(patient)))
+    return films
+
+
+def load_pixels(films: Sequence[Film], side: int = 224) -> torch.Tensor:
+    """(n, side, side) uint8 grey values, resized without keeping the aspect."""
+    grey = [np.asarray(Image.open(f.path).convert("L").resize((side, side), Image.Resampling.BICUBIC)) for f in films]
+    return torch.from_numpy(np.stack(grey))
+
+
+def uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+    """(n,) float32, uniform in [low, high)."""
+    return low + (high - low) * torch.rand(n, generator=generator)
+
+
+def augment(
+    pixels: torch.Tensor, side: int, generator: torch.Generator, flip: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, h, w) uint8 -> (n, 1, side, side) float32 in [0, 1] and bool, each film with its own crop, stretch and contrast.
+
+    Zoom 0.72 to 1.08 of the side, aspect 0.7 to 1.45, rotation up to 10 degrees, gamma, contrast and
+    brightness jitter, a little noise; half the films are padded with black, half with a random grey. The
+    second result is True where the film is.
+    """
+    n = len(pixels)
+    zoom, log_aspect = uniform(n, 0.72, 1.08, generator), uniform(n, -0.37, 0.37, generator)
+    angle = uniform(n, -0.17, 0.17, generator)
+    width, height = zoom * torch.exp(-log_aspect / 2), zoom * torch.exp(log_aspect / 2)
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0) if flip else torch.ones(n)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    reach_x, reach_y = (1 - width).clamp(min=0.04), (1 - height).clamp(min=0.04)
+    shift_x, shift_y = uniform(n, -1, 1, generator) * reach_x, uniform(n, -1, 1, generator) * reach_y
+    theta = torch.stack(
+        [torch.stack([mirror * width * cos, -width * sin, shift_x], 1), torch.stack([height * sin * mirror, height * cos, shift_y], 1)],
+        1,
+    )
+    grid = F.affine_grid(theta, [n, 1, side, side], align_corners=False)
+    grey = F.grid_sample(pixels[:, None].float() / 255, grid, padding_mode="zeros", align_corners=False)
+    inside = (grid.abs() <= 1).all(-1)[:, None]
+    gamma = torch.exp(uniform(n, -0.35, 0.35, generator)).view(n, 1, 1, 1)
+    contrast, offset = uniform(n, 0.7, 1.3, generator).view(n, 1, 1, 1), uniform(n, -0.1, 0.1, generator).view(n, 1, 1, 1)
+    grey = ((grey.clamp(1e-4, 1) ** gamma - 0.5) * contrast + 0.5 + offset).clamp(0, 1)
+    grey = grey + torch.randn(grey.shape, generator=generator) * 0.02 * torch.rand(n, 1, 1, 1, generator=generator)
+    padding = torch.where(torch.rand(n, generator=generator) < 0.5, 0.0, torch.rand(n, generator=generator)).view(n, 1, 1, 1)
+    return torch.where(inside, grey, padding).clamp(0, 1), inside

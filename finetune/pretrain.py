@@ -1,0 +1,179 @@
+"""Pretraining: the embedded model from scratch, in three stages that resume after a kill.
+
+    python -m finetune.pretrain --data FOLDER [--out runs/tiny] [--export models/hilum-tiny]
+
+teacher   a ResNet34 on the films (finetune.teacher)
+tower     a CLIP tower that learns from the teacher and from drawn pictures (finetune.tower)
+language  projector and Llama on dialogues about films, phantoms, scenes and oddities, the tower frozen
+
+FOLDER holds NORMAL/ and PNEUMONIA/ with one film per file. The same seed gives the same model on the same
+machine; about two hours on 2 cores.
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import CLIPVisionModel, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from finetune import canvas, teacher, tower
+from finetune.films import Film, find_films, load_pixels
+from finetune.lessons import IGNORED, Films, Lessons, texts
+from finetune.tokenizer import train_tokenizer
+
+log = logging.getLogger(__name__)
+
+VOCABULARY = 4096
+CHUNK, BATCH = 128, 32
+MOST_IMAGES, CONTEXT_TOKENS = 5, 2048
+
+
+def build(tokenizer: PreTrainedTokenizerBase, eyes: CLIPVisionModel | None) -> LlavaForConditionalGeneration:
+    """The embedded model with fresh words: CLIP tower 256 x 8, Llama 320 x 6, under 20 M parameters."""
+    rows = -(-len(tokenizer) // 64) * 64
+    text = LlamaConfig(
+        vocab_size=rows, hidden_size=320, intermediate_size=896, num_hidden_layers=6, num_attention_heads=5, num_key_value_heads=5,
+        max_position_embeddings=CONTEXT_TOKENS, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=tower.vision_config(), text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=canvas.GRID**2, vision_feature_layer=-1, vision_feature_select_strategy="default",
+    )  # fmt: skip
+    model = LlavaForConditionalGeneration(config)
+    if eyes is not None:
+        model.model.vision_tower.load_state_dict(eyes.state_dict())
+    return model
+
+
+@torch.no_grad()
+def centre_projector(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) -> None:
+    """Fold the features' mean and spread into the projector's first layer, so that it starts on whitened input."""
+    seen = model.model.vision_tower(pixel_values, output_hidden_states=True).hidden_states[-1][:, 1:].flatten(0, 1).float()
+    first = model.model.multi_modal_projector.linear_1
+    nn.init.normal_(first.weight, std=first.in_features**-0.5)
+    first.weight /= seen.std(0).clamp(min=1e-3)
+    first.bias.copy_(-(first.weight @ seen.mean(0)))
+
+
+def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean cross-entropy over the answers' tokens; logits are computed at those positions only."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], pixel_values=batch["pixel_values"], use_cache=False
+        ).last_hidden_state  # fmt: skip
+        targets = batch["labels"][:, 1:]
+        wanted = targets != IGNORED
+        logits = model.lm_head(hidden[:, :-1][wanted])
+    return nn.functional.cross_entropy(logits.float(), targets[wanted])
+
+
+@torch.inference_mode()
+def validation_loss(model: LlavaForConditionalGeneration, batches: list[dict[str, torch.Tensor]]) -> float:
+    model.eval()
+    losses = [loss_of(model, batch).item() for batch in batches]
+    model.train()
+    return sum(losses) / len(losses)
+
+
+def _groups(model: nn.Module, rate: float, tower_rate: float) -> list[dict[str, Any]]:
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    eyes = [p for name, p in named if "vision_tower" in name]
+    rest = [(name, p) for name, p in named if "vision_tower" not in name]
+    groups = [
+        {"params": [p for _, p in rest if p.ndim >= 2], "lr": rate, "weight_decay": 0.05},
+        {"params": [p for _, p in rest if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
+    ]
+    return [*groups, {"params": eyes, "lr": tower_rate, "weight_decay": 0.0}] if eyes else groups
+
+
+def train_language(
+    films: list[Film], eyes: CLIPVisionModel, out: Path, steps: int, seed: int, tower_rate: float
+) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
+    """Train projector and language tower for `steps` batches; `tower_rate` above 0 also moves the vision tower."""
+    torch.manual_seed(seed)
+    parts = {split: [f for f in films if f.split == split] for split in ("train", "val")}
+    pictures = {s: Films(load_pixels(part), torch.tensor([f.label for f in part])) for s, part in parts.items()}
+    tokenizer = train_tokenizer(texts(pictures["train"], seed, 20_000), out / "tokenizer", VOCABULARY)
+    model = build(tokenizer, eyes)
+    model.model.vision_tower.requires_grad_(tower_rate > 0)
+    image_id = model.config.image_token_index
+    unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, BATCH, CHUNK, 1)[0]
+    centre_projector(model, unseen[0]["pixel_values"])
+    optimizer = torch.optim.AdamW(_groups(model, 1.5e-3, tower_rate), betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps + CHUNK, pct_start=0.04
+    )
+    step, chunk, state_file = 0, 0, out / "language-state.pt"
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        step, chunk = state["step"], state["chunk"]
+    book = Lessons(pictures["train"], tokenizer, image_id, seed, BATCH, CHUNK, steps)
+    pages = DataLoader(book, batch_size=None, sampler=range(chunk, steps), num_workers=1, prefetch_factor=2)
+    started, first = time.perf_counter(), step
+    model.train()
+    for number, page in enumerate(pages, chunk + 1):
+        for batch in page:
+            loss = loss_of(model, batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+        if number % 5 == 0:
+            log.info("language %d/%d loss %.4f (%.2f s a step)", step, steps, loss.item(), (time.perf_counter() - started) / (step - first))
+        if number % 50 == 0 or step >= steps:
+            log.info("language %d validation loss %.4f", step, validation_loss(model, unseen))
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+            torch.save({**state, "step": step, "chunk": number}, state_file.with_suffix(".new"))
+            state_file.with_suffix(".new").replace(state_file)
+        if step >= steps:
+            break
+    return model.eval(), tokenizer
+
+
+def export(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the checkpoint as Hilum loads it: bf16 safetensors, tokenizer, image processor, `hilum.json`."""
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    side = {"height": canvas.SIDE, "width": canvas.SIDE}
+    LlavaImageProcessorPil(size=side, crop_size=side, do_pad=True, do_center_crop=False).save_pretrained(folder)
+    card = {"name": "hilum-tiny", "max_images": MOST_IMAGES, "context_tokens": CONTEXT_TOKENS}
+    (folder / "hilum.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with NORMAL/ and PNEUMONIA/")
+    parser.add_argument("--out", type=Path, default=Path("runs/tiny"), help="training states and tokenizer")
+    parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
+    parser.add_argument("--teacher-epochs", type=int, default=9)
+    parser.add_argument("--tower-steps", type=int, default=2400)
+    parser.add_argument("--language-steps", type=int, default=3400)
+    parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    films = find_films(args.data)
+    guide = teacher.train(films, args.out, args.teacher_epochs, args.seed)
+    eyes = tower.train(films, guide, args.out, args.tower_steps, args.seed).vision
+    model, tokenizer = train_language(films, eyes, args.out, args.language_steps, args.seed, args.tower_rate)
+    export(model, tokenizer, args.export)
+
+
+if __name__ == "__main__":
+    main()
