@@ -22,7 +22,6 @@ ENV HOME=/tmp \
     HF_HOME=/tmp/huggingface \
     TORCHINDUCTOR_CACHE_DIR=/tmp/inductor \
     TRITON_CACHE_DIR=/tmp/triton \
-    GRADIO_TEMP_DIR=/tmp/gradio \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HF_HUB_OFFLINE=1 \
@@ -33,7 +32,5 @@ RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp hilum
 USER hilum
 
 EXPOSE 7860
-# Python as process 1 ignores SIGTERM unless told otherwise; SIGINT ends it as Ctrl-C does.
-STOPSIGNAL SIGINT
 HEALTHCHECK --interval=30s --timeout=5s --start-period=180s --retries=3 CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:7860/', timeout=4).close()"]
 CMD ["python", "app.py", "serve", "--host", "0.0.0.0", "--port", "7860"]

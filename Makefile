@@ -2,6 +2,7 @@
 #
 #   make run  PORT=7861 ARGS="--model weights/my-llava"     any flag of `python app.py serve`
 #   make test ARGS="-k tiling"                              any flag of pytest
+#   make bench DATA=FOLDER                                  the radiographs' NORMAL/ and PNEUMONIA/, measured too
 #   make run  PYTHON=python3.12                             another Python, 3.11 or later
 #   make run  PIP_ARGS="--index-url URL"                    any flag of pip: a mirror, a folder of wheels, CPU-only builds of torch
 
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 PORT ?=
 ARGS ?=
+DATA ?=
 PIP_ARGS ?=
 
 VENV := .venv
@@ -20,11 +22,11 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 help:
-	@echo "make run      open Hilum at http://127.0.0.1:7860 (PORT=, ARGS=)"
+	@echo "make run      serve Hilum at http://127.0.0.1:7860 (PORT=, ARGS=)"
 	@echo "make test     every test; those that need a browser skip where there is none (ARGS=)"
 	@echo "make lint     format check, ruff, mypy"
 	@echo "make check    lint and test: what has to pass before a commit"
-	@echo "make bench    the numbers of the README"
+	@echo "make bench    the numbers of the README (DATA=)"
 	@echo "make docker   build the image 'hilum'"
 	@echo "make clean    remove .venv and the caches, never weights/ or runs/"
 
@@ -43,7 +45,7 @@ check: lint test
 
 bench: $(INSTALLED_DEV)
 	$(PY) -m benchmarks.engine
-	$(PY) -m benchmarks.embedded
+	$(PY) -m benchmarks.embedded $(if $(DATA),--data $(DATA))
 
 # The image installs its own packages, so this is the one target that needs no .venv.
 docker:
@@ -55,7 +57,7 @@ clean:
 
 # pip is the last thing that venv puts in place, so a set-up that broke off is finished the next time.
 $(VENV)/bin/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Hilum needs Python 3.11 or later; this is %s. Try: make PYTHON=python3.11" % sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Hilum needs Python 3.11 or later; this is %s. Name another: make run PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): requirements.txt | $(VENV)/bin/pip

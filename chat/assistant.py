@@ -13,12 +13,13 @@ from chat.prompt import SYSTEM, Prompt, View, compose, fingerprint, layout, rend
 from chat.wording import Language, answer_in, close_up, evidence_lines, language_of
 from vision.evidence import Evidence
 from vision.study import Study
-from vision.tiling import Box, cut, plan_tiles
+from vision.tiling import Box, cut, even_tiles
 
 NOTE_TOKENS = 48
 """How much a checkpoint that reads one image at a time may say about each crop."""
 
-TILE_OVERLAP = 0.1
+LEAST_GAIN = 1.5
+"""How much larger than the model's input an image must be before tiles of it show more than the overview."""
 
 
 class RequestError(Exception):
@@ -71,6 +72,21 @@ class Answer:
         """How many earlier turns the prompt held."""
         return len(self.prompt.turns)
 
+    def result(self, model: str) -> dict[str, object]:
+        """What the API and the command line say about this answer; the keys are a promise to others."""
+        views = [{"kind": v.kind, "box": [v.box.left, v.box.top, v.box.right, v.box.bottom]} for v in self.prompt.views]
+        return {
+            "answer": self.text,
+            "model": model,
+            "turn": self.turn,
+            "turns_in_window": self.turns_in_window,
+            "prompt_tokens": self.prompt.tokens,
+            "views": views,
+            "prompt_hash": self.prompt_hash,
+            "first_token_seconds": round(self.first_token_seconds, 4),
+            "tokens_per_second": round(self.tokens_per_second, 2),
+        }
+
 
 class Assistant:
     """Answers questions about studies with one engine. `input_side` is the side of the engine's image input in pixels."""
@@ -83,8 +99,9 @@ class Assistant:
         """The overview, the person's regions, then tiles when the image is larger than the model's input."""
         crops = [View("region", tile.box, tile.image) for tile in (cut(study.image, box) for box in request.regions)]
         room = self._most_crops() - len(crops)
-        if request.crops and not crops and max(study.image.size) > self.input_side:
-            crops = [View("tile", tile.box, tile.image) for tile in (cut(study.image, box) for box in _tiles(study, room))]
+        if request.crops and not crops and max(study.image.size) >= LEAST_GAIN * self.input_side:
+            boxes = even_tiles(study.image.size, room)
+            crops = [View("tile", tile.box, tile.image) for tile in (cut(study.image, box) for box in boxes)]
         return (View("overview", study.box, study.image), *crops)
 
     def _most_crops(self) -> int:
@@ -146,14 +163,3 @@ class Assistant:
                 text.strip(), delta.finish, conversation.with_turn(turn), prompt, shown, digest,
                 first, len(ids), (len(ids) - 1) / decoding if decoding > 0 and len(ids) > 1 else 0.0,
             )  # fmt: skip
-
-
-def _tiles(study: Study, most: int) -> list[Box]:
-    """At most `most` even tiles that cover the image, as square as it allows; none when it cannot be covered so."""
-    width, height = study.image.size
-    best: list[Box] = []
-    for side in sorted({-(-max(width, height) // n) for n in range(1, most + 1)}, reverse=True):
-        boxes = list(plan_tiles((width, height), max(1, int(side * (1 + TILE_OVERLAP))), TILE_OVERLAP / (1 + TILE_OVERLAP)))
-        if len(boxes) <= most:
-            best = boxes
-    return [] if len(best) < 2 else best

@@ -115,7 +115,8 @@ def encode(messages: Sequence[Message], tokenizer: Tokenizer, image_id: int, tok
     """Messages as the ids a LLaVA reads, for chat and for training.
 
     Special tokens are only ever put in by this function: `<image>` or `</s>` typed by a person are encoded
-    as the characters they are. An answer without ids is encoded from its text.
+    as the characters they are, and an image token that a model wrote is left out, for no image would stand
+    behind it. An answer without ids is encoded from its text.
     """
     ids, is_answer, images = [tokenizer.bos_token_id], [False], []
     for piece in _pieces(messages):
@@ -123,7 +124,7 @@ def encode(messages: Sequence[Message], tokenizer: Tokenizer, image_id: int, tok
             new, answer = [image_id] * tokens_per_image, False
             images.append(piece)
         elif isinstance(piece, Message):
-            said = list(piece.ids) or _encode_text("".join(map(str, piece.parts)), tokenizer)
+            said = [token for token in piece.ids if token != image_id] or _encode_text("".join(map(str, piece.parts)), tokenizer)
             new, answer = [*said, tokenizer.eos_token_id], True
         else:
             new, answer = _encode_text(piece, tokenizer), False

@@ -92,7 +92,10 @@ def place(box: Box, image_size: tuple[int, int], language: Language) -> str:
     column = min(2, (box.left + box.right) * 3 // (2 * image_size[0]))
     row = min(2, (box.top + box.bottom) * 3 // (2 * image_size[1]))
     words = _ROWS[language][row], _COLUMNS[language][column]
-    return words[0] if row == column == 1 else " ".join(words)
+    if row == column == 1:
+        return words[0]
+    # Korean names the column first, but for the middle one: 왼쪽 위, 위 가운데.
+    return " ".join(reversed(words) if language == "ko" and column != 1 else words)
 
 
 def close_up(box: Box, image_size: tuple[int, int], language: Language) -> str:

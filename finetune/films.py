@@ -76,7 +76,10 @@ def augment(
     reach_x, reach_y = (1 - width).clamp(min=0.04), (1 - height).clamp(min=0.04)
     shift_x, shift_y = uniform(n, -1, 1, generator) * reach_x, uniform(n, -1, 1, generator) * reach_y
     theta = torch.stack(
-        [torch.stack([mirror * width * cos, -width * sin, shift_x], 1), torch.stack([height * sin * mirror, height * cos, shift_y], 1)],
+        [
+            torch.stack([mirror * width * cos, -width * sin, shift_x], 1),
+            torch.stack([height * sin * mirror, height * cos, shift_y], 1),
+        ],
         1,
     )
     grid = F.affine_grid(theta, [n, 1, side, side], align_corners=False)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from chat.conversation import Turn
 from chat.engine.base import Message
-from chat.prompt import View, encode, layout, layout_search
+from chat.prompt import Encoded, View, encode, layout, layout_search
 from chat.wording import LANGUAGES, Language, answer_in, evidence_lines, search_prompt
 from finetune import canvas
 from finetune.ask_films import ask_about_film, ask_about_phantom, ask_film_kind, draw_evidence
@@ -26,9 +26,10 @@ from finetune.films import LABELS, augment
 from finetune.oddities import draw_oddity
 from finetune.phantom import draw_phantom
 from finetune.scenes import Scene, draw_scene
-from vision.tiling import Box, cut, plan_tiles
+from vision.tiling import Box, cut, even_tiles
 
 MOST_TOKENS = 1100
+MOST_CROPS = 4
 IGNORED = -100
 
 Lesson = tuple[Message, ...]
@@ -54,7 +55,9 @@ def _turns(exchanges: Sequence[Exchange]) -> list[Turn]:
     return [Turn(exchange.question, exchange.answer) for exchange in exchanges]
 
 
-def _spoken(image: Image.Image, exchanges: Sequence[Exchange], lines: Sequence[str], language: Language, crops: Sequence[Box] = ()) -> Lesson:
+def _spoken(
+    image: Image.Image, exchanges: Sequence[Exchange], lines: Sequence[str], language: Language, crops: Sequence[Box] = ()
+) -> Lesson:
     """A dialogue in the serving layout, its last answer included; the crops belong to the last question."""
     *before, last = _turns(exchanges)
     tiles = [cut(image, box) for box in crops]
@@ -83,12 +86,16 @@ def film_lesson(films: Films, rng: Random, language: Language) -> Lesson:
         asked = ask_film_kind(label, kind, evidence, rng, language)
         answered = ask_film_kind(label, kind, evidence, rng, other)
         return _spoken(image, [replace(answered, question=f"{asked.question} {answer_in(other)}")], lines, other)
-    return _spoken(image, _mixed(rng, ask_about_film(label, evidence, rng, language, _draw_turns(rng)), language), lines, language)
+    return _spoken(
+        image, _mixed(rng, ask_about_film(label, evidence, rng, language, _draw_turns(rng)), language), lines, language
+    )
 
 
 def phantom_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     phantom = draw_phantom(rng)
-    return _spoken(phantom.image, _mixed(rng, ask_about_phantom(phantom, None, rng, language, _draw_turns(rng)), language), [], language)
+    return _spoken(
+        phantom.image, _mixed(rng, ask_about_phantom(phantom, None, rng, language, _draw_turns(rng)), language), [], language
+    )
 
 
 def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -97,20 +104,28 @@ def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
 
 
 def crop_lesson(films: Films, rng: Random, language: Language) -> Lesson:
-    """A scene with one region of the person's own, or the tiles that chat adds to a large image."""
-    scene = draw_scene(rng)
-    exchanges = ask_about_scene(scene, rng, language, int(rng.integers(1, 4)))
-    width, height = scene.image.size
-    if rng.random() < 0.5:
-        left, top = int(rng.uniform(0, 0.6) * width), int(rng.uniform(0, 0.6) * height)
-        boxes = [Box(left, top, left + int(rng.uniform(0.3, 0.4) * width), top + int(rng.uniform(0.3, 0.4) * height))]
+    """A picture with one region of the person's own, or with the tiles that chat adds to a large image."""
+    turns, what = int(rng.integers(1, 4)), rng.random()
+    if what < 0.35:
+        image, label = films.draw(rng)
+        exchanges = ask_about_film(label, None, rng, language, turns)
+    elif what < 0.5:
+        phantom = draw_phantom(rng)
+        image, exchanges = phantom.image, ask_about_phantom(phantom, None, rng, language, turns)
     else:
-        boxes = list(plan_tiles((width, height), int(0.55 * max(width, height)), 0.09))
-    return _spoken(scene.image, exchanges, [], language, boxes[:4])
+        scene = draw_scene(rng)
+        image, exchanges = scene.image, ask_about_scene(scene, rng, language, turns)
+    width, height = image.size
+    left, top = int(rng.uniform(0, 0.6) * width), int(rng.uniform(0, 0.6) * height)
+    region = Box(left, top, left + int(rng.uniform(0.25, 0.4) * width), top + int(rng.uniform(0.25, 0.4) * height))
+    crops = [region] if rng.random() < 0.4 else even_tiles(image.size, MOST_CROPS)
+    return _spoken(image, exchanges, [], language, crops)
 
 
 def oddity_lesson(films: Films, rng: Random, language: Language) -> Lesson:
-    return _spoken(draw_oddity(rng), _mixed(rng, ask_about_oddity(rng, language, int(rng.integers(1, 4))), language), [], language)
+    return _spoken(
+        draw_oddity(rng), _mixed(rng, ask_about_oddity(rng, language, int(rng.integers(1, 4))), language), [], language
+    )
 
 
 def _around(scene: Scene, box: Box, rng: Random, reach: float) -> Box:
@@ -156,7 +171,7 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.33), (phantom_lesson, 0.18), (scene_lesson, 0.3), (crop_lesson, 0.05), (oddity_lesson, 0.07),
+    (film_lesson, 0.31), (phantom_lesson, 0.17), (scene_lesson, 0.28), (crop_lesson, 0.1), (oddity_lesson, 0.07),
     (search_lesson, 0.04), (describe_search_lesson, 0.03),
 )  # fmt: skip
 
@@ -174,32 +189,35 @@ def texts(films: Films, seed: int, count: int) -> list[str]:
 
 
 class Lessons(Dataset[list[dict[str, torch.Tensor]]]):
-    """Item `i` is the i-th chunk of `chunk` lessons as batches of `batch`, lessons of like length together.
+    """Page `i` is the i-th `page * batch` lessons as `page` batches, lessons of like length together.
 
-    A batch holds `input_ids`, `attention_mask`, `labels` (n, length) and `pixel_values` (images, 3, side, side).
+    A batch holds `input_ids`, `attention_mask`, `labels` (batch, length) and `pixel_values` (images, 3, side, side).
     """
 
-    def __init__(self, films: Films, tokenizer: Any, image_id: int, seed: int, batch: int, chunk: int, length: int) -> None:
+    def __init__(self, films: Films, tokenizer: Any, image_id: int, seed: int, batch: int, page: int) -> None:
         self.films, self.tokenizer, self.image_id = films, tokenizer, image_id
-        self.seed, self.batch, self.chunk, self.length = seed, batch, chunk, length
-
-    def __len__(self) -> int:
-        return self.length
+        self.seed, self.batch, self.page = seed, batch, page
 
     def __getitem__(self, number: int) -> list[dict[str, torch.Tensor]]:
-        encoded = []
-        for lesson in range(number * self.chunk, (number + 1) * self.chunk):
-            messages = draw_lesson(self.films, np.random.default_rng([self.seed, 1, lesson]))
-            one = encode(messages, self.tokenizer, self.image_id, canvas.GRID**2)
-            if len(one.ids) <= MOST_TOKENS:
-                encoded.append(one)
-        encoded.sort(key=lambda one: len(one.ids))
-        groups = [encoded[i : i + self.batch] for i in range(0, len(encoded) - self.batch // 2, self.batch)]
-        order = np.random.default_rng([self.seed, 3, number]).permutation(len(groups))
+        size = self.page * self.batch
+        encoded = sorted(
+            (self._encode([self.seed, 1, lesson]) for lesson in range(number * size, (number + 1) * size)),
+            key=lambda one: len(one.ids),
+        )
+        groups = [encoded[i : i + self.batch] for i in range(0, size, self.batch)]
+        order = np.random.default_rng([self.seed, 3, number]).permutation(self.page)
         return [collate(groups[i], self.tokenizer.pad_token_id) for i in order]
 
+    def _encode(self, seed: Sequence[int]) -> Encoded:
+        """The first lesson of this seed that is not too long."""
+        rng = np.random.default_rng(seed)
+        while True:
+            one = encode(draw_lesson(self.films, rng), self.tokenizer, self.image_id, canvas.GRID**2)
+            if len(one.ids) <= MOST_TOKENS:
+                return one
 
-def collate(group: Sequence[Any], pad_id: int) -> dict[str, torch.Tensor]:
+
+def collate(group: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
     """`Encoded` prompts as one right-padded batch, the loss on answers and their end tokens only."""
     longest = max(len(one.ids) for one in group)
     ids = torch.full((len(group), longest), pad_id)

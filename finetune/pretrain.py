@@ -14,6 +14,7 @@ import argparse
 import json
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,31 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from finetune import canvas, teacher, tower
 from finetune.films import Film, find_films, load_pixels
 from finetune.lessons import IGNORED, Films, Lessons, texts
+from finetune.progress import Progress
 from finetune.tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
 
 VOCABULARY = 4096
-CHUNK, BATCH = 128, 32
 MOST_IMAGES, CONTEXT_TOKENS = 5, 2048
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much the language stage reads at once: lessons a batch, batches a page, and lessons for the tokenizer."""
+
+    batch: int = 32
+    page: int = 4
+    texts: int = 4_000
 
 
 def build(tokenizer: PreTrainedTokenizerBase, eyes: CLIPVisionModel | None) -> LlavaForConditionalGeneration:
     """The embedded model with fresh words: CLIP tower 256 x 8, Llama 320 x 6, under 20 M parameters."""
     rows = -(-len(tokenizer) // 64) * 64
     text = LlamaConfig(
-        vocab_size=rows, hidden_size=320, intermediate_size=896, num_hidden_layers=6, num_attention_heads=5, num_key_value_heads=5,
-        max_position_embeddings=CONTEXT_TOKENS, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        vocab_size=rows, hidden_size=320, intermediate_size=896, num_hidden_layers=6, num_attention_heads=5,
+        num_key_value_heads=5, max_position_embeddings=CONTEXT_TOKENS, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     config = LlavaConfig(
         vision_config=tower.vision_config(), text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
@@ -66,9 +76,8 @@ def centre_projector(model: LlavaForConditionalGeneration, pixel_values: torch.T
 def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Mean cross-entropy over the answers' tokens; logits are computed at those positions only."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], pixel_values=batch["pixel_values"], use_cache=False
-        ).last_hidden_state  # fmt: skip
+        given = {name: values for name, values in batch.items() if name != "labels"}
+        hidden = model.model(**given, use_cache=False).last_hidden_state
         targets = batch["labels"][:, 1:]
         wanted = targets != IGNORED
         logits = model.lm_head(hidden[:, :-1][wanted])
@@ -95,51 +104,42 @@ def _groups(model: nn.Module, rate: float, tower_rate: float) -> list[dict[str, 
 
 
 def train_language(
-    films: list[Film], eyes: CLIPVisionModel, out: Path, steps: int, seed: int, tower_rate: float
+    films: list[Film], eyes: CLIPVisionModel, out: Path, pages: int, seed: int, tower_rate: float = 0.0, size: Size = Size()
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
-    """Train projector and language tower for `steps` batches; `tower_rate` above 0 also moves the vision tower."""
+    """Train projector and language tower for `pages` of lessons; `tower_rate` above 0 also moves the vision tower."""
     torch.manual_seed(seed)
     parts = {split: [f for f in films if f.split == split] for split in ("train", "val")}
     pictures = {s: Films(load_pixels(part), torch.tensor([f.label for f in part])) for s, part in parts.items()}
-    tokenizer = train_tokenizer(texts(pictures["train"], seed, 20_000), out / "tokenizer", VOCABULARY)
+    tokenizer = train_tokenizer(texts(pictures["train"], seed, size.texts), out / "tokenizer", VOCABULARY)
     model = build(tokenizer, eyes)
     model.model.vision_tower.requires_grad_(tower_rate > 0)
     image_id = model.config.image_token_index
-    unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, BATCH, CHUNK, 1)[0]
+    unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, size.batch, size.page)[0]
     centre_projector(model, unseen[0]["pixel_values"])
     optimizer = torch.optim.AdamW(_groups(model, 1.5e-3, tower_rate), betas=(0.9, 0.95))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps + CHUNK, pct_start=0.04
-    )
-    step, chunk, state_file = 0, 0, out / "language-state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        step, chunk = state["step"], state["chunk"]
-    book = Lessons(pictures["train"], tokenizer, image_id, seed, BATCH, CHUNK, steps)
-    pages = DataLoader(book, batch_size=None, sampler=range(chunk, steps), num_workers=1, prefetch_factor=2)
-    started, first = time.perf_counter(), step
+    rates = [group["lr"] for group in optimizer.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=pages * size.page, pct_start=0.04)
+    progress = Progress(out / "language.pt", model, optimizer, schedule)
+    first = progress.restore()
+    book = Lessons(pictures["train"], tokenizer, image_id, seed, size.batch, size.page)
+    started = time.perf_counter()
     model.train()
-    for number, page in enumerate(pages, chunk + 1):
-        for batch in page:
+    for page, batches in enumerate(DataLoader(book, batch_size=None, sampler=range(first, pages), num_workers=1), first + 1):
+        losses = []
+        for batch in batches:
             loss = loss_of(model, batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            step += 1
-        if number % 5 == 0:
-            log.info("language %d/%d loss %.4f (%.2f s a step)", step, steps, loss.item(), (time.perf_counter() - started) / (step - first))
-        if number % 50 == 0 or step >= steps:
-            log.info("language %d validation loss %.4f", step, validation_loss(model, unseen))
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-            torch.save({**state, "step": step, "chunk": number}, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
-        if step >= steps:
-            break
+            losses.append(loss.item())
+        if page % 5 == 0:
+            pace = (time.perf_counter() - started) / (page - first)
+            log.info("language page %d/%d loss %.4f (%.2f s a page)", page, pages, sum(losses) / len(losses), pace)
+        if page % 50 == 0 or page == pages:
+            log.info("language page %d validation loss %.4f", page, validation_loss(model, unseen))
+            progress.save(page)
     return model.eval(), tokenizer
 
 
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
     parser.add_argument("--tower-steps", type=int, default=2400)
-    parser.add_argument("--language-steps", type=int, default=3400)
+    parser.add_argument("--pages", type=int, default=850, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -171,7 +171,7 @@ def main() -> None:
     films = find_films(args.data)
     guide = teacher.train(films, args.out, args.teacher_epochs, args.seed)
     eyes = tower.train(films, guide, args.out, args.tower_steps, args.seed).vision
-    model, tokenizer = train_language(films, eyes, args.out, args.language_steps, args.seed, args.tower_rate)
+    model, tokenizer = train_language(films, eyes, args.out, args.pages, args.seed, args.tower_rate)
     export(model, tokenizer, args.export)
 
 

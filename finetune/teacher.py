@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from finetune.films import LABELS, Film, augment, load_pixels
+from finetune.progress import Progress
 
 log = logging.getLogger(__name__)
 SIDE = 160
@@ -66,15 +67,8 @@ def train(films: list[Film], out: Path, epochs: int, seed: int) -> ResNetForImag
     steps = epochs * (len(labels) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.2)
-    first = 0
-    state_file = out / "teacher-state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["epoch"]
-    for epoch in range(first, epochs):
+    progress = Progress(out / "teacher.pt", model, optimizer, schedule)
+    for epoch in range(progress.restore(), epochs):
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(seed * 1000 + epoch)
         drawn = torch.multinomial(weight, len(labels), replacement=True, generator=generator)
@@ -91,7 +85,12 @@ def train(films: list[Film], out: Path, epochs: int, seed: int) -> ResNetForImag
             schedule.step()
             total += loss.item()
         scores = pneumonia_probability(model, pixels["val"])
-        log.info("teacher epoch %d loss %.3f val auc %.4f (%.0f s)", epoch + 1, total / (len(labels) // batch), auc(scores, sick), time.perf_counter() - started)
-        out.mkdir(parents=True, exist_ok=True)
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "epoch": epoch + 1}, state_file)
+        log.info(
+            "teacher epoch %d loss %.3f val auc %.4f (%.0f s)",
+            epoch + 1,
+            total / (len(labels) // batch),
+            auc(scores, sick),
+            time.perf_counter() - started,
+        )
+        progress.save(epoch + 1)
     return model.eval()

@@ -21,10 +21,12 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from finetune import canvas, teacher
 from finetune.films import Film, augment, load_pixels
 from finetune.phantom import Phantom, draw_phantom
+from finetune.progress import Progress
 from finetune.scenes import COLOURS, SHAPES, SIZES, Scene, draw_scene
 
 log = logging.getLogger(__name__)
 LETTERS = string.ascii_uppercase + string.digits
+SAVE_EVERY = 250
 LEAST_SHARE = 0.12
 """A patch is labelled with what covers at least this share of it."""
 
@@ -104,7 +106,9 @@ def colour_films(grey: torch.Tensor, inside: torch.Tensor, generator: torch.Gene
     return torch.where(inside | ~served, grey.expand(-1, 3, -1, -1), mean)
 
 
-def batches(films: torch.Tensor, labels: torch.Tensor, seed: int, first: int, steps: int, sizes: tuple[int, int, int]) -> Iterator[Batch]:
+def batches(
+    films: torch.Tensor, labels: torch.Tensor, seed: int, first: int, steps: int, sizes: tuple[int, int, int]
+) -> Iterator[Batch]:
     """Batches `first` to `steps`, each drawn from its own seed, so that a resumed run sees what an unbroken one would."""
     weight = (1 / torch.bincount(labels).float())[labels] * torch.tensor([2.0, 1.0, 1.0])[labels]
     for step in range(first, steps):
@@ -128,7 +132,11 @@ def _loss(tower: Tower, guide: nn.Module, batch: Batch) -> tuple[torch.Tensor, d
         patches = tower(batch.pixel_values)
         with torch.no_grad():
             seen = guide(teacher.normalise(batch.teacher_input), output_hidden_states=True)
-        target = F.interpolate(seen.hidden_states[-1].float(), (canvas.GRID, canvas.GRID), mode="bilinear").flatten(2).transpose(1, 2)
+        target = (
+            F.interpolate(seen.hidden_states[-1].float(), (canvas.GRID, canvas.GRID), mode="bilinear")
+            .flatten(2)
+            .transpose(1, 2)
+        )
         mapped = tower.to_teacher(patches[:n]).float()
         said = tower.diagnosis(patches[:n].mean(1)).float()
         heads = {name: tower.heads[name](patches[n:m] if name in batch.scenes else patches[m:]).float() for name in HEADS}
@@ -150,14 +158,20 @@ def _auc(tower: Tower, films: torch.Tensor, sick: np.ndarray) -> float:
     tower.eval()
     out = []
     for part in films.split(32):
-        big = F.interpolate(part[:, None].float() / 255, (canvas.SIDE, canvas.SIDE), mode="bicubic").clamp(0, 1).expand(-1, 3, -1, -1)
+        big = (
+            F.interpolate(part[:, None].float() / 255, (canvas.SIDE, canvas.SIDE), mode="bicubic")
+            .clamp(0, 1)
+            .expand(-1, 3, -1, -1)
+        )
         with torch.autocast("cpu", torch.bfloat16):
             out.append(tower.diagnosis(tower(canvas.normalise(big)).mean(1)).float().softmax(-1)[:, 0])
     tower.train()
     return teacher.auc(1 - torch.cat(out).numpy(), sick)
 
 
-def train(films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (16, 12, 4)) -> Tower:
+def train(
+    films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (16, 12, 4)
+) -> Tower:
     """Train for `steps` batches of (films, scenes, phantoms); the state in `out` is saved often and resumed from."""
     torch.manual_seed(seed)
     tower = Tower()
@@ -167,13 +181,8 @@ def train(films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int,
     sick = np.array([f.label > 0 for f in parts["val"]])
     optimizer = torch.optim.AdamW(tower.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.06)
-    first, state_file = 0, out / "tower-state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        tower.load_state_dict(state["tower"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["step"]
+    progress = Progress(out / "tower.pt", tower, optimizer, schedule)
+    first = progress.restore()
     started = time.perf_counter()
     for step, batch in enumerate(batches(pixels["train"], labels, seed, first, steps, sizes), first + 1):
         loss, parts_of_loss = _loss(tower, guide, batch)
@@ -184,8 +193,15 @@ def train(films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int,
         schedule.step()
         if step % 25 == 0:
             told = " ".join(f"{name} {value:.3f}" for name, value in parts_of_loss.items())
-            log.info("tower %d/%d loss %.3f %s (%.2f s a step)", step, steps, loss.item(), told, (time.perf_counter() - started) / (step - first))
-        if step % 250 == 0 or step == steps:
+            log.info(
+                "tower %d/%d loss %.3f %s (%.2f s a step)",
+                step,
+                steps,
+                loss.item(),
+                told,
+                (time.perf_counter() - started) / (step - first),
+            )
+        if step % SAVE_EVERY == 0 or step == steps:
             log.info("tower %d val auc %.4f", step, _auc(tower, pixels["val"], sick))
-            torch.save({"tower": tower.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "step": step}, state_file)
+            progress.save(step)
     return tower.eval()

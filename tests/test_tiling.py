@@ -5,14 +5,11 @@ from math import ceil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vision.tiling import Box, cut, plan_tiles
-
-settings.register_profile("shared-cores", deadline=None)
-settings.load_profile("shared-cores")
+from vision.tiling import Box, cut, even_tiles, plan_tiles
 
 sides = st.integers(1, 700)
 sizes = st.tuples(sides, sides)
@@ -110,6 +107,17 @@ def test_an_overlap_of_nearly_all_still_moves_on(overlap: float) -> None:
 def test_what_cannot_cover_is_refused_at_the_call(size: tuple[int, int], tile: int, overlap: float) -> None:
     with pytest.raises(ValueError, match="cannot cover"):
         plan_tiles(size, tile, overlap)
+
+
+@given(size=sizes, most=st.integers(0, 20))
+def test_even_tiles_cover_the_image_within_their_number(size: tuple[int, int], most: int) -> None:
+    boxes = even_tiles(size, most)
+    seen = np.zeros(size[::-1], bool)
+    for box in boxes:
+        assert box.clipped(size) == box
+        seen[box.top : box.bottom, box.left : box.right] = True
+    assert len(boxes) <= most and (seen.all() or not boxes)
+    assert boxes or most < 4  # two rows of two always suffice
 
 
 @given(size=st.tuples(st.integers(1, 40), st.integers(1, 40)), edges=st.tuples(*[st.integers(-50, 90)] * 4))

@@ -84,7 +84,7 @@ def read_study(data: bytes, max_pixels: int = MAX_PIXELS) -> Study:
         message = f"This {name} file needs more memory than is free. Close other programs, or choose a smaller image."
         raise StudyError("not_enough_memory", message, format=name) from None
     except Exception as error:  # Pillow raises nearly every class there is; a fuzzed file finds them all
-        message = f"This {name} file is damaged or incomplete. Save it again from its source, or convert it to PNG."
+        message = f"This {name} file is damaged, incomplete or of a rare kind. Save it again, or convert it to PNG."
         raise StudyError("broken", message, format=name) from error
 
 

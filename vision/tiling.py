@@ -73,3 +73,14 @@ def cut(image: Image.Image, box: Box) -> Tile:
     # Not `crop`, which holds a box against Pillow's own limit for files; at an equal size this copies the same pixels.
     edges = (inside.left, inside.top, inside.right, inside.bottom)
     return Tile(inside, image.resize(inside.size, Image.Resampling.NEAREST, box=edges))
+
+
+def even_tiles(image_size: tuple[int, int], most: int, overlap: float = 0.09) -> list[Box]:
+    """At most `most` tiles of one size that cover an image of (width, height), the smallest that suffice; none below two."""
+    longer = max(image_size)
+    best: list[Box] = []
+    for parts in range(2, most + 1):
+        boxes = list(plan_tiles(image_size, ceil(longer / (parts - overlap * (parts - 1))), overlap))
+        if len(boxes) <= most:
+            best = boxes
+    return best

@@ -121,6 +121,8 @@ class DoesNotFit(EngineError):
     """The prompt is longer than the engine's context, even without history and crops."""
 
     def __init__(self, needed: int, available: int) -> None:
-        super().__init__(f"The prompt needs {needed:,} tokens and {available:,} fit. Shorten the question or lower the answer's length.")
+        super().__init__(
+            f"The prompt needs {needed:,} tokens and {available:,} fit. Shorten the question or lower the answer's length."
+        )
         self.needed = needed
         self.available = available

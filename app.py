@@ -1,0 +1,197 @@
+"""The door: settings -> engine -> assistant -> page or command line.
+
+Knows which parts there are and in which order they start. Does not know how any of them works.
+Torch and Gradio are imported late, so that `--help` and a wrong flag are answered at once.
+"""
+
+import argparse
+import contextlib
+import difflib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from chat.settings import Settings, SettingsError, add_flags, flag, read_settings
+
+if TYPE_CHECKING:
+    from chat.engine.local import LocalEngine
+
+ROOT = Path(__file__).parent
+log = logging.getLogger("hilum")
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse(f"{message}; --help lists every flag.")
+
+
+def refuse(sentence: object) -> NoReturn:
+    """One sentence on stderr, and exit code 2."""
+    print(f"hilum: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python app.py [serve]` or `python app.py ask IMAGE QUESTION [QUESTION ...] [--json]`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _refuse_unknown_flags(given)
+    chosen = vars(_parser().parse_args(given))
+    _prepare_environment()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = read_settings(chosen)
+    except SettingsError as error:
+        refuse(error)
+    if chosen.get("command") == "ask":
+        ask(settings, Path(chosen["image"]), chosen["questions"], bool(chosen.get("json")))
+    else:
+        serve(settings)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="app.py", description="Hilum: a local conversation with an image.", allow_abbrev=False)
+    add_flags(parser)
+    commands = parser.add_subparsers(dest="command", metavar="serve | ask")
+    add_flags(commands.add_parser("serve", help="serve the page (the default)", allow_abbrev=False))
+    ask_parser = commands.add_parser("ask", help="ask about one image from the terminal", allow_abbrev=False)
+    add_flags(ask_parser)
+    ask_parser.add_argument("image", metavar="IMAGE")
+    ask_parser.add_argument("questions", metavar="QUESTION", nargs="+")
+    ask_parser.add_argument("--json", action="store_true", help="one JSON line per question")
+    return parser
+
+
+def _refuse_unknown_flags(given: Sequence[str]) -> None:
+    """argparse would take what follows an unknown flag for a command, and complain about that."""
+    known = [flag(name) for name in Settings.model_fields] + ["--no-four-bit", "--json", "--help"]
+    for name in (part.partition("=")[0] for part in given[: given.index("--") if "--" in given else None]):
+        if name.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            refuse(f"{name} is not a flag; " + (f"did you mean {near[0]}?" if near else "--help lists every flag."))
+
+
+def _prepare_environment() -> None:
+    """Before torch, transformers and gradio: nothing calls home, and nobody's variables open a door behind our back."""
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        del os.environ[name]
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def open_engine(settings: Settings) -> "LocalEngine":
+    """The engine that the settings ask for, warmed up. Ends the program with a sentence when it is not there."""
+    from chat.engine import checkpoint
+    from chat.engine.base import EngineError
+    from chat.engine.local import LocalEngine
+
+    is_auto = settings.model == "auto"
+    path = checkpoint.find_default(ROOT / "models", ROOT / "weights") if is_auto else Path(settings.model)
+    try:
+        engine = LocalEngine(checkpoint.load(path, settings.device, settings.four_bit))
+        engine.warm_up()
+    except EngineError as error:
+        refuse(error)
+    return engine
+
+
+def ask(settings: Settings, image: Path, questions: Sequence[str], as_json: bool) -> None:
+    """Answer on the terminal. The image is read first: a wrong path is cheaper to find out than a model is to load."""
+    from chat import cli
+    from chat.assistant import Assistant, RequestError
+    from chat.engine.base import EngineError, Sampling
+    from chat.ui.words import explain
+    from vision.study import StudyError
+
+    language = "ko" if settings.language == "ko" else "en"
+    sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
+    try:
+        study = cli.read_image(image, settings.max_pixels)
+        engine = open_engine(settings)
+        cli.ask(Assistant(engine, engine.input_side), study, questions, sampling, settings.turns, as_json)
+    except OSError as error:
+        refuse(f"{image} cannot be read: {error.strerror or error}.")
+    except (StudyError, RequestError) as error:
+        refuse(explain(error, language))
+    except EngineError as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def serve(settings: Settings) -> None:
+    """Serve the page until somebody stops it."""
+    for name in ("hilum", "chat"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_stops_on_signals())
+        _refuse_taken_port(settings.host, settings.port)
+        # Uploads pass through this folder; it is nobody else's, and it goes when Hilum goes.
+        os.environ["GRADIO_TEMP_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="hilum-"))
+        engine = open_engine(settings)
+        stack.callback(engine.close)
+        url = _open_page(settings, engine, stack)
+        log.info("%s", ", ".join(f"{name} {value}" for name, value in engine.description.items()))
+        print(f"Hilum is ready: {url}", flush=True)
+        threading.Event().wait()
+
+
+def _open_page(settings: Settings, engine: "LocalEngine", stack: contextlib.ExitStack) -> str:
+    from chat.assistant import Assistant
+    from chat.engine.base import Sampling
+    from chat.engine.checkpoint import EMBEDDED
+    from chat.ui import page
+    from chat.ui.panels import About
+
+    described = engine.description
+    about = About(engine.name, described["device"], described["weights"], engine.name == EMBEDDED)
+    sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
+    language = None if settings.language == "auto" else settings.language
+    blocks = page.build(Assistant(engine, engine.input_side), about, sampling, language, settings.max_pixels, settings.turns)
+    try:
+        url = page.launch(blocks, settings.host, settings.port)
+    except OSError:
+        refuse(_taken(settings.port))
+    stack.callback(blocks.close, verbose=False)
+    return url
+
+
+def _taken(port: int) -> str:
+    return f"port {port} is in use by another program; stop that one, or choose another with {flag('port')}."
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except PermissionError:
+            refuse(f"port {port} needs more rights than this user has; choose one above 1023 with {flag('port')}.")
+        except OSError:
+            refuse(_taken(port))
+
+
+@contextlib.contextmanager
+def _stops_on_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end Hilum in good order, so that its folder is removed."""
+
+    def leave(*_: object) -> NoReturn:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""Checkpoints: a folder of LLaVA weights as a model that is ready to run.
+
+Knows the Hugging Face LLaVA layout (16-bit, or 4-bit as bitsandbytes saves it), devices and precisions. Does not
+know prompts, sessions or how tokens are chosen. Nothing is ever downloaded, and no code in a checkpoint is run.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlavaForConditionalGeneration,
+    LlavaImageProcessorPil,
+    PreTrainedTokenizerBase,
+)
+
+from chat.engine.base import EngineUnavailable, Limits
+
+log = logging.getLogger(__name__)
+
+FOUR_BIT_LLAVA = "llava-1.5-7b-nf4"
+EMBEDDED = "hilum-tiny"
+
+SIXTEEN_BIT_PARTS = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+"""What 4-bit leaves alone; transformers 5 matches full names only, and the list replaces its own default of lm_head."""
+
+LLAVA_1_5: dict[str, Any] = {"max_images": 1}
+"""What holds where a checkpoint has no `hilum.json`: LLaVA-1.5 was trained on one image per prompt (Liu et al. 2023)."""
+
+LARGE_BYTES = 4 << 30
+"""From here on 16-bit weights are quantised on a GPU unless the person says no: 7B fits 8 GB only in 4-bit."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory, what it was trained to read, and how it was resolved on this machine."""
+
+    model: LlavaForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: LlavaImageProcessorPil
+    image_token_id: int
+    tokens_per_image: int
+    max_images: int
+    context_tokens: int
+    end_ids: frozenset[int]
+    name: str
+    device: str
+    dtype: torch.dtype
+    four_bit: bool
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.context_tokens, self.tokens_per_image, self.max_images)
+
+    @property
+    def input_side(self) -> int:
+        """The side of the model's image input in pixels."""
+        config: Any = self.model.config
+        return int(config.vision_config.image_size)
+
+    @property
+    def description(self) -> dict[str, str]:
+        """The resolved choice, for the log and the page."""
+        gpu = f" ({torch.cuda.get_device_name(self.device)})" if self.device.startswith("cuda") else ""
+        return {
+            "model": self.name,
+            "device": self.device + gpu,
+            "weights": "4-bit NF4" if self.four_bit else str(self.dtype).removeprefix("torch."),
+            "compute": str(self.dtype).removeprefix("torch."),
+            "context_tokens": str(self.context_tokens),
+            "image": f"{self.input_side} pixels, {self.tokens_per_image} tokens, {self.max_images} per prompt",
+        }
+
+
+def find_default(models: Path, weights: Path) -> Path:
+    """What `HILUM_MODEL=auto` means: the 4-bit LLaVA-1.5-7B when it lies complete in `weights`, else the embedded model."""
+    large = weights / FOUR_BIT_LLAVA
+    if large.exists():
+        try:
+            _check_weights(large, _read_config(large))
+            return large
+        except EngineUnavailable as error:
+            log.warning("the checkpoint in weights/ is left aside: %s", error)
+    return models / EMBEDDED
+
+
+def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
+    """The checkpoint at `path` on `device` (`auto`, `cpu`, `cuda`, `cuda:1`).
+
+    `four_bit` None quantises what is large on a GPU and takes a checkpoint that was saved in 4-bit as it is.
+    Raises EngineUnavailable with one sentence on what is wrong and what to do.
+    """
+    with _checkpoint_errors(path):
+        config = _read_config(path)
+        total_bytes = _check_weights(path, config)
+        device = _resolve_device(device)
+        saved_four_bit = _is_saved_in_four_bit(path, config)
+        if saved_four_bit and four_bit is False:
+            raise EngineUnavailable(f"{path} was saved in 4-bit; drop --no-four-bit, or name its 16-bit original.")
+        quantise = not saved_four_bit and bool(four_bit or (four_bit is None and device != "cpu" and total_bytes > LARGE_BYTES))
+        dtype = _resolve_dtype(device, quantise or saved_four_bit)
+        tokenizer = _load_tokenizer(path, config)
+        model = _load_model(path, device, dtype, quantise)
+        loaded = _describe(path, model, tokenizer, device, dtype, quantise or saved_four_bit)
+    log.info("loaded %s", loaded.description)
+    return loaded
+
+
+@contextmanager
+def _checkpoint_errors(path: Path) -> Iterator[None]:
+    """The one place where a reader's exceptions become ours; a broken file must not look like a bug."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineUnavailable(f"{path} does not fit into this device's memory; try 4-bit, or --device cpu.") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise EngineUnavailable(f"{path} cannot be loaded as a LLaVA checkpoint ({reason}). Fetch or copy it again.") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise EngineUnavailable(f"{path} is not a readable JSON object. Fetch or copy the checkpoint again.")
+    return value
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise EngineUnavailable(f"There is no checkpoint at {path}. Check HILUM_MODEL, or leave it at auto.")
+    if not (path / "config.json").is_file():
+        raise EngineUnavailable(f"{path} is not a checkpoint: it holds no config.json. Name the folder that does.")
+    config = _read_json(path / "config.json")
+    kind = config.get("model_type")
+    if kind != "llava":
+        raise EngineUnavailable(f"{path} holds a {kind or 'nameless'} model; Hilum runs LLaVA (model_type llava).")
+    if "vision_config" not in config or "text_config" not in config:
+        raise EngineUnavailable(f"{path} is in the original LLaVA layout; use its Hugging Face conversion (llava-hf).")
+    return config
+
+
+def _is_saved_in_four_bit(path: Path, config: dict[str, Any]) -> bool:
+    quantisation = config.get("quantization_config")
+    if quantisation is None:
+        return False
+    if quantisation.get("quant_method") == "bitsandbytes" and quantisation.get("load_in_4bit"):
+        return True
+    raise EngineUnavailable(
+        f"{path} is quantised with {quantisation.get('quant_method')}; Hilum reads 16-bit weights and bitsandbytes 4-bit."
+    )
+
+
+def _check_weights(path: Path, config: dict[str, Any]) -> int:
+    """Bytes of weights on disk; raises EngineUnavailable when a file or a tensor that the index promises is not there."""
+    index = path / "model.safetensors.index.json"
+    promised: dict[str, str] = _read_json(index).get("weight_map", {}) if index.is_file() else {}
+    names = sorted(set(promised.values())) or ["model.safetensors"]
+    present: set[str] = set()
+    for name in names:
+        if not (path / name).is_file():
+            raise EngineUnavailable(f"{path} is incomplete: {name} is missing. Fetch it again; only safetensors are read.")
+        try:
+            with safe_open(path / name, framework="pt") as shard:
+                present.update(shard.keys())
+        except SafetensorError as error:
+            raise EngineUnavailable(f"{path} is damaged: {name} is cut short or not safetensors. Fetch it again.") from error
+    if lost := promised.keys() - present:
+        raise EngineUnavailable(f"{path} is incomplete: {len(lost)} tensors are missing, such as {min(lost)}. Fetch it again.")
+    return sum((path / name).stat().st_size for name in names)
+
+
+def _resolve_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.device(device).type not in ("cpu", "cuda"):
+        raise EngineUnavailable(f"Hilum runs on cpu and cuda, not on {device}.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineUnavailable("No CUDA device is visible here; use --device cpu, or start the container with --gpus=all.")
+    return device
+
+
+def _resolve_dtype(device: str, four_bit: bool) -> torch.dtype:
+    """bf16 where it is native (and always around 4-bit on a CPU), else fp16 on a GPU and fp32 on a CPU."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    can = torch.cpu.get_capabilities()
+    return torch.bfloat16 if four_bit or can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
+
+
+def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerBase:
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise EngineUnavailable(f"{path} is incomplete: it holds no tokenizer.json or tokenizer.model. Fetch it again.")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    wanted = config.get("image_token_index", config.get("image_token_id", 32000))
+    known = tokenizer.get_vocab().get("<image>")
+    if known != wanted:
+        raise EngineUnavailable(
+            f"The tokenizer in {path} has <image> as {known}, the model as {wanted}; take both from one checkpoint."
+        )
+    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+        raise EngineUnavailable(f"The tokenizer in {path} has no <s> or no </s>; it is not LLaVA's.")
+    return tokenizer
+
+
+def _load_model(path: Path, device: str, dtype: torch.dtype, quantise: bool) -> LlavaForConditionalGeneration:
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=SIXTEEN_BIT_PARTS,
+    )
+    loaded: Any = LlavaForConditionalGeneration.from_pretrained(
+        path,
+        dtype=dtype,
+        device_map={"": device},
+        quantization_config=nf4 if quantise else None,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    model: LlavaForConditionalGeneration = loaded[0]
+    if lost := loaded[1]["missing_keys"]:
+        raise EngineUnavailable(f"{path} is incomplete: {len(lost)} tensors are missing, such as {min(lost)}. Fetch it again.")
+    model.eval()
+    return model
+
+
+def _check_widths(path: Path, model: LlavaForConditionalGeneration) -> None:
+    """bitsandbytes' CPU kernel takes widths in steps of 64 only, and says so first in the middle of an answer."""
+    config: Any = model.config
+    text = config.text_config
+    if any(width % 64 for width in (text.hidden_size, text.intermediate_size)):
+        raise EngineUnavailable(f"{path} cannot run in 4-bit on a CPU (its widths are not multiples of 64); use --no-four-bit.")
+
+
+def _load_image_processor(path: Path, side: int) -> LlavaImageProcessorPil:
+    """Pads to a square and never crops the centre, as LLaVA-1.5 was trained; colours as the checkpoint's own file says."""
+    own: dict[str, Any] = {}
+    if (path / "preprocessor_config.json").is_file():
+        own = _read_json(path / "preprocessor_config.json")
+    elif (path / "processor_config.json").is_file():
+        own = _read_json(path / "processor_config.json").get("image_processor", {})
+    kept = {key: own[key] for key in ("image_mean", "image_std", "resample", "rescale_factor") if key in own}
+    return LlavaImageProcessorPil(do_pad=True, do_center_crop=False, size={"height": side, "width": side}, **kept)
+
+
+def _describe(
+    path: Path,
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    device: str,
+    dtype: torch.dtype,
+    four_bit: bool,
+) -> Loaded:
+    if four_bit and device == "cpu":
+        _check_widths(path, model)
+    config: Any = model.config
+    vision = config.vision_config
+    manifest = LLAVA_1_5 | (_read_json(path / "hilum.json") if (path / "hilum.json").is_file() else {})
+    generation: Any = model.generation_config
+    ends = generation.eos_token_id
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        image_processor=_load_image_processor(path, vision.image_size),
+        image_token_id=config.image_token_id,
+        tokens_per_image=(vision.image_size // vision.patch_size) ** 2 + (config.vision_feature_select_strategy == "full"),
+        max_images=int(manifest["max_images"]),
+        context_tokens=int(manifest.get("context_tokens", config.text_config.max_position_embeddings)),
+        end_ids=frozenset({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}),
+        name=str(manifest.get("name", path.resolve().name)),
+        device=device,
+        dtype=dtype,
+        four_bit=four_bit,
+    )

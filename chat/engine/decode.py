@@ -1,0 +1,134 @@
+"""The token loop: logits to tokens, tokens to whole characters.
+
+Knows one model, its cache and its tokenizer. Does not know messages, sessions, locks or where weights come from.
+Written out rather than left to `generate`, which runs in a thread that nobody can stop; greedy ids are the same.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache, LlavaForConditionalGeneration, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from chat.engine.base import Delta, Sampling
+
+_BROKEN = "\ufffd"
+_LONGEST_LETTER = 4
+"""Bytes of the longest UTF-8 character, so the most tokens that one can be spread over."""
+
+
+def decode(
+    model: LlavaForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    features: Sequence[torch.Tensor],
+    sampling: Sampling,
+    end_ids: frozenset[int],
+    cache: Cache | None = None,
+) -> Iterator[Delta]:
+    """One Delta per token, and a last one for the end token, which is not among the ids.
+
+    `ids` are what `cache` does not hold yet, `features` one (tokens, d) tensor for each image in them. A token that
+    only begins a character comes with no text; the text follows with the token that completes it. Nothing is
+    computed between two calls of next, so closing the iterator stops the work.
+    """
+    cache = DynamicCache(config=model.config.get_text_config()) if cache is None else cache
+    generator = _generator(model.device, sampling.seed)
+    letters = Letters(tokenizer)
+    logits = forward(model, ids, features, cache)
+    for position in range(1, sampling.max_new_tokens + 1):
+        token = choose_token(logits, sampling, generator)
+        if token in end_ids:
+            yield Delta(letters.flush(), (), "stop")
+            return
+        text = letters.push(token)
+        if position == sampling.max_new_tokens:
+            yield Delta(text + letters.flush(), (token,), "length")
+            return
+        yield Delta(text, (token,))
+        logits = forward(model, [token], [], cache)
+
+
+@torch.inference_mode()
+def forward(
+    model: LlavaForConditionalGeneration, ids: Sequence[int], features: Sequence[torch.Tensor], cache: Cache, keep: int = 1
+) -> torch.Tensor:
+    """(keep, vocabulary) float32 logits of the last `keep` of `ids`, which are appended to `cache`."""
+    images: dict[str, Any] = {}
+    if features:
+        pooled: Any = list(features)
+        images["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+    row = torch.tensor([list(ids)], device=model.device)
+    logits: torch.Tensor = model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=keep, **images).logits
+    return logits[0].float()
+
+
+@torch.inference_mode()
+def choose_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """The likeliest token, or one drawn at a temperature from the nucleus, as transformers draws it."""
+    scores = logits[-1]
+    if sampling.temperature == 0:
+        return int(scores.argmax())
+    scores = scores / sampling.temperature
+    if sampling.top_p < 1:
+        ordered, order = scores.sort()
+        is_tail = ordered.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
+        is_tail[-1] = False
+        scores[order[is_tail]] = -torch.inf
+    return int(torch.multinomial(scores.softmax(-1), 1, generator=generator))
+
+
+def _generator(device: torch.device, seed: int | None) -> torch.Generator:
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+class Letters:
+    """Tokens in, whole characters out. What was given out never changes, and together it is `decode` of all the ids.
+
+    Each piece is decoded behind a token of known text, so that a leading space is kept everywhere but at the very
+    beginning, where the tokenizer itself drops it. A byte that cannot become a character comes out as U+FFFD and
+    spoils no other; a character that the end cuts off is left out.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._anchor: list[int] = []
+        self._held: list[int] = []
+
+    def push(self, token: int) -> str:
+        """The characters that this token completes, often one piece, sometimes nothing."""
+        self._held.append(token)
+        return self._release(waits=True)
+
+    def flush(self) -> str:
+        """What is left at the end, without the beginning of a character that never came."""
+        return self._release(waits=False).rstrip(_BROKEN)
+
+    def _release(self, waits: bool) -> str:
+        text = ""
+        while self._held:
+            piece, tokens = self._first_whole()
+            if not tokens and waits and len(self._held) < _LONGEST_LETTER:
+                break
+            text += piece if tokens else _BROKEN
+            self._held = self._held[tokens or 1 :]
+            self._anchor = self._anchor or self._tokenizer.encode("a", add_special_tokens=False)
+        return text
+
+    def _first_whole(self) -> tuple[str, int]:
+        """The shortest beginning of what is held that is whole, and its tokens; 0 when there is none."""
+        skip = len(self._text(self._anchor))
+        for tokens in range(1, min(_LONGEST_LETTER, len(self._held)) + 1):
+            piece = self._text(self._anchor + self._held[:tokens])[skip:]
+            if _BROKEN not in piece:
+                return piece, tokens
+        return "", 0
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -1,0 +1,109 @@
+"""The turnstile: callers use one device one after another, in the order in which they came.
+
+Knows threads and generators. Does not know models, prompts or sessions.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def _always() -> bool:
+    return True
+
+
+class Turnstile:
+    """A lock that is first come, first served, and that a waiting caller can leave."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+
+    def enter(self, caller: object, is_wanted: Callable[[], bool] = _always) -> bool:
+        """Wait for the turn; False, and out of the queue, as soon as `is_wanted` says no."""
+        has_turn = False
+        with self._changed:
+            self._queue.append(caller)
+            try:
+                self._changed.wait_for(lambda: not is_wanted() or self._queue[0] is caller)
+                has_turn = is_wanted()
+            finally:
+                if not has_turn:
+                    self.leave(caller)
+        return has_turn
+
+    def leave(self, caller: object) -> None:
+        with self._changed:
+            self._queue.remove(caller)
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let those who wait see whether they still want to."""
+        with self._changed:
+            self._changed.notify_all()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        caller = object()
+        self.enter(caller)
+        try:
+            yield
+        finally:
+            self.leave(caller)
+
+
+class Stream(Generic[T]):
+    """A generator that waits for its turn at the first next and gives the turn back when it ends, fails or is closed.
+
+    Any thread may close it: while it waits it then never starts, and while it works it ends after the step in
+    hand. Dropping the last reference closes it too.
+    """
+
+    def __init__(self, turnstile: Turnstile, steps: Generator[T, None, None]) -> None:
+        self._turnstile = turnstile
+        self._steps = steps
+        self._has_turn = False
+        self._is_closed = False
+        self._busy = threading.Lock()
+
+    def __iter__(self) -> "Stream[T]":
+        return self
+
+    def __next__(self) -> T:
+        with self._busy:
+            if not self._has_turn and not self._is_closed:
+                self._has_turn = self._turnstile.enter(self, lambda: not self._is_closed)
+            try:
+                return self._step()
+            except BaseException:
+                self._finish()
+                raise
+
+    def _step(self) -> T:
+        if self._is_closed:
+            raise StopIteration
+        step = next(self._steps)
+        if self._is_closed:
+            raise StopIteration
+        return step
+
+    def close(self) -> None:
+        """Stop the work; returns when the step in hand is done."""
+        self._is_closed = True
+        self._turnstile.wake()
+        with self._busy:
+            self._finish()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _finish(self) -> None:
+        self._is_closed = True
+        self._steps.close()
+        if self._has_turn:
+            self._has_turn = False
+            self._turnstile.leave(self)

@@ -1,0 +1,137 @@
+"""The API: `/ask` and `/clear` by name, for clients that are no browsers.
+
+Knows desks, options as JSON and Gradio's error. Does not know the page.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, cast
+
+import gradio as gr
+
+from chat.assistant import Assistant, Request, RequestError
+from chat.engine.base import EngineError, Sampling
+from chat.ui.desk import Desk, inside
+from chat.ui.diary import log_answer, log_bug, log_refusal
+from chat.ui.words import explain
+from chat.wording import LANGUAGES, Language, language_of
+from vision.study import StudyError, read_study
+from vision.tiling import Box
+
+MOST_BOXES = 16
+EXAMPLE = '{"temperature": 0}'
+
+Check = Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_count, value)) and value[0] < value[2] and value[1] < value[3]
+
+
+OPTIONS: dict[str, tuple[Check, str]] = {
+    "max_new_tokens": (lambda v: _is_count(v) and 1 <= v <= 4096, "1…4096"),
+    "temperature": (lambda v: _is_number(v) and 0 <= v <= 2, "0…2"),
+    "top_p": (lambda v: _is_number(v) and 0 < v <= 1, "0.01…1"),
+    "seed": (lambda v: v is None or (_is_count(v) and 0 <= v < 2**63), "null, 0, 1, 2…"),
+    "language": (lambda v: v is None or v in LANGUAGES, "null, ko, en"),
+    "evidence": (lambda v: isinstance(v, bool), "true, false"),
+    "crops": (
+        lambda v: isinstance(v, bool) or (isinstance(v, list) and len(v) <= MOST_BOXES and all(map(_is_box, v))),
+        f"true, false, [[left, top, right, bottom], …] (≤ {MOST_BOXES})",
+    ),
+    "system_prompt": (lambda v: isinstance(v, str), '"…"'),
+}
+"""Every key that `options` may hold, what passes, and how that is said."""
+
+
+def read_options(options: object) -> dict[str, Any]:
+    """`options` as a client sends it (JSON text, an object, or nothing). Raises RequestError naming what is wrong."""
+    try:
+        read = json.loads(options) if isinstance(options, str) and options.strip() else options or {}
+    except ValueError:
+        read = None
+    if not isinstance(read, dict):
+        raise RequestError("options_not_json", f"options must be a JSON object, such as {EXAMPLE}.", example=EXAMPLE)
+    for name, value in read.items():
+        if name not in OPTIONS:
+            known = ", ".join(OPTIONS)
+            raise RequestError("unknown_option", f"options has no '{name}'. It takes: {known}.", name=name, known=known)
+        passes, allowed = OPTIONS[name]
+        if not passes(value):
+            raise RequestError("bad_option", f"'{name}' must be {allowed}.", name=name, allowed=allowed)
+    return read
+
+
+def to_request(question: str, options: dict[str, Any], sampling: Sampling) -> Request:
+    """A question with checked options; what is not given is as the server was started."""
+    chosen = {name: options[name] for name in ("max_new_tokens", "temperature", "top_p", "seed") if name in options}
+    crops = options.get("crops", True)
+    request = Request(question, replace(sampling, **chosen), options.get("language"), options.get("evidence", True))
+    if isinstance(crops, bool):
+        request = replace(request, crops=crops)
+    else:
+        request = replace(request, regions=tuple(Box(*box) for box in crops))
+    return replace(request, system_prompt=options["system_prompt"]) if "system_prompt" in options else request
+
+
+class Api:
+    """The endpoints. A client's session has a desk as a browser tab has."""
+
+    def __init__(self, assistant: Assistant, sampling: Sampling, max_pixels: int) -> None:
+        self.assistant = assistant
+        self.sampling = sampling
+        self.max_pixels = max_pixels
+
+    def ask(self, image: bytes | None, question: str, options: object, desk: Desk) -> tuple[dict[str, object], Desk]:
+        """The whole answer at once. A new image starts a new conversation; null goes on with the last one."""
+        language: Language = language_of(question or "")
+        try:
+            read = read_options(options)
+            language = read.get("language") or language
+            if image is not None:
+                study = read_study(image, self.max_pixels)
+                self.assistant.engine.forget(desk.session)
+                desk.place(study)
+            return self._answer(to_request(question or "", read, self.sampling), desk), desk
+        except (RequestError, StudyError, EngineError) as error:
+            log_refusal(error)
+            raise gr.Error(explain(error, language), print_exception=False) from None
+        except Exception as error:
+            log_bug(error)
+            raise gr.Error(explain(error, language), print_exception=False) from None
+
+    def _answer(self, request: Request, desk: Desk) -> dict[str, object]:
+        if desk.study is not None:
+            request = replace(request, regions=tuple(inside(box, desk.study.image.size) for box in request.regions))
+        desk.accept(request.question)
+        begun = desk.begin()
+        if begun is None:
+            raise RequestError("busy", "The last question is still being answered.")
+        ticket, exchange = begun
+        try:
+            with closing(cast(Any, self.assistant.ask(request, desk.study, exchange.before, desk.session))) as answers:
+                for answer in answers:
+                    if not desk.keep(ticket, answer):
+                        break
+        finally:
+            desk.finish(ticket)
+        log_answer(desk.last)
+        if desk.last is None:
+            raise EngineError("The engine gave no answer.")
+        return desk.last.result(self.assistant.engine.name)
+
+    def clear(self, desk: Desk) -> tuple[dict[str, bool], Desk]:
+        """Forget the image and the conversation of this session."""
+        self.assistant.engine.forget(desk.session)
+        desk.place(None)
+        return {"cleared": True}, desk

@@ -1,0 +1,200 @@
+"""Handlers: what happens when a person does something on the page.
+
+Knows desks, the assistant and Gradio's events. Does not know how the page is laid out; each method says what it draws.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+import gradio as gr
+
+from chat.assistant import Assistant, Request, RequestError
+from chat.engine.base import EngineError, Sampling
+from chat.ui import panels
+from chat.ui.desk import Desk, Exchange, Ticket
+from chat.ui.diary import log_answer, log_bug, log_image, log_refusal
+from chat.ui.gallery import EXAMPLES
+from chat.ui.panels import About, Value
+from chat.ui.pictures import PREVIEW_SIDE, data_url
+from chat.ui.upload import take
+from chat.wording import LANGUAGES, Language, language_of
+from vision.study import StudyError, read_study
+from vision.tiling import Box
+
+SECONDS_BETWEEN_DRAWINGS = 0.05
+"""A page that is drawn more often than an eye can follow only takes time from the model."""
+
+Drawing = tuple[Any, ...]
+"""The new values of (talk, views, window, prompt)."""
+
+
+class Handlers:
+    """The page's events. One for all sessions; what belongs to a session is on its desk."""
+
+    def __init__(self, assistant: Assistant, about: About, language: Language | None, max_pixels: int) -> None:
+        self.assistant = assistant
+        self.about = about
+        self.language = language
+        self.max_pixels = max_pixels
+        self._present: WeakValueDictionary[str, Desk] = WeakValueDictionary()
+
+    def open(self, desk: Desk, request: gr.Request) -> Desk:
+        """A browser has come: in its language, unless the person who started Hilum chose one."""
+        desk.language = self.language or _spoken(request.headers.get("accept-language", ""))
+        self._present[str(request.session_hash)] = desk
+        return desk
+
+    def leave(self, request: gr.Request) -> None:
+        """A browser has gone: stop its answer and forget what was computed for it. The desk stays for a while."""
+        desk = self._present.get(str(request.session_hash))
+        if desk is not None:
+            desk.stop()
+            self.assistant.engine.forget(desk.session)
+
+    def speak(self, desk: Desk, event: gr.EventData) -> Desk:
+        """Change the language; nothing else changes."""
+        if event.language in LANGUAGES:
+            desk.language = event.language
+        return desk
+
+    def place(self, desk: Desk, event: gr.EventData) -> tuple[Value, *Drawing]:
+        """A file was dropped, pasted or chosen."""
+        try:
+            return self._put(desk, take(str(event.path)))
+        except RequestError as error:
+            return panels.stage(desk, error), *_unchanged()
+
+    def show_example(self, desk: Desk, event: gr.EventData) -> tuple[Value, *Drawing]:
+        """A picture of the gallery was chosen."""
+        example = EXAMPLES[int(event.index) % len(EXAMPLES)]
+        return self._put(desk, example.data, example.questions)
+
+    def remove(self, desk: Desk) -> tuple[Value, *Drawing]:
+        """Take the image away, and with it the conversation."""
+        self.assistant.engine.forget(desk.session)
+        desk.place(None)
+        return panels.stage(desk), *self.draw(desk)
+
+    def _put(self, desk: Desk, data: bytes, questions: Any = None) -> tuple[Value, *Drawing]:
+        started = time.perf_counter()
+        try:
+            study = read_study(data, self.max_pixels)
+        except StudyError as error:
+            log_refusal(error)
+            return panels.stage(desk, error), *_unchanged()
+        self.assistant.engine.forget(desk.session)
+        desk.place(study, data_url(study.image, PREVIEW_SIDE), questions)
+        log_image(study.image.size, time.perf_counter() - started)
+        return panels.stage(desk), *self.draw(desk)
+
+    def choose(self, desk: Desk, event: gr.EventData) -> tuple[Value, Value]:
+        """A box was dragged over the image, or taken away."""
+        trouble: Exception | None = None
+        try:
+            desk.choose(Box(*map(int, event.box)) if event.box else None)
+        except RequestError as error:
+            trouble = error
+        return panels.stage(desk, trouble), panels.talk(desk, self.assistant.engine.limits)
+
+    def accept(self, desk: Desk, event: gr.EventData) -> Drawing:
+        """A question was sent: it stands in the conversation at once, whoever else is being answered."""
+        return self._accept(desk, str(event.text))
+
+    def regenerate(self, desk: Desk) -> Drawing:
+        """Ask the last question again."""
+        return self._accept_again(desk, None)
+
+    def edit(self, desk: Desk, event: gr.EventData) -> Drawing:
+        """Ask something else in place of the last question."""
+        return self._accept_again(desk, str(event.text))
+
+    def _accept_again(self, desk: Desk, text: str | None) -> Drawing:
+        try:
+            question = desk.take_back()
+        except RequestError as error:
+            desk.trouble = error
+            return self.draw(desk)
+        return self._accept(desk, text or question)
+
+    def _accept(self, desk: Desk, question: str) -> Drawing:
+        try:
+            desk.accept(question)
+        except RequestError as error:
+            desk.trouble = error
+        return self.draw(desk)
+
+    def stop(self, desk: Desk) -> Drawing:
+        """Stop the answer that is under way; what there is of it stays."""
+        desk.stop()
+        return self.draw(desk)
+
+    def undo(self, desk: Desk) -> Drawing:
+        """Take the last exchange back."""
+        try:
+            desk.take_back()
+        except RequestError as error:
+            desk.trouble = error
+        return self.draw(desk)
+
+    def clear(self, desk: Desk) -> Drawing:
+        """Forget the conversation; the image stays."""
+        self.assistant.engine.forget(desk.session)
+        desk.clear()
+        return self.draw(desk)
+
+    def answer(
+        self, desk: Desk, temperature: float, top_p: float, most: float, seed: float | None, crops: bool, system: str
+    ) -> Iterator[Drawing]:
+        """Answer the question that waits on the desk, if it still does. Closing this stops the engine."""
+        begun = desk.begin()
+        if begun is None:
+            yield _unchanged()
+            return
+        ticket, exchange = begun
+        sampling = Sampling(int(most), float(temperature), float(top_p), None if seed is None else int(seed))
+        language = language_of(exchange.question, desk.language)
+        regions = (desk.region,) if desk.region else ()
+        request = Request(exchange.question, sampling, language, crops=crops, regions=regions, system_prompt=system)
+        trouble: Exception | None = None
+        try:
+            yield from self._grow(desk, ticket, exchange, request)
+        except (RequestError, EngineError) as error:
+            trouble = error
+        except Exception as error:
+            log_bug(error)
+            trouble = error
+        finally:
+            desk.finish(ticket, trouble)
+        yield self.draw(desk)
+
+    def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Drawing]:
+        drawn = 0.0
+        answers = self.assistant.ask(request, desk.study, exchange.before, desk.session)
+        with closing(cast(Any, answers)):
+            for answer in answers:
+                if not desk.keep(ticket, answer):
+                    break
+                now = time.perf_counter()
+                if now - drawn >= SECONDS_BETWEEN_DRAWINGS:
+                    growing = panels.talk(desk, self.assistant.engine.limits)
+                    yield (growing, *_unchanged()[1:]) if drawn else self.draw(desk)
+                    drawn = now
+        log_answer(desk.last)
+
+    def draw(self, desk: Desk) -> Drawing:
+        """The conversation and what belongs to it."""
+        limits = self.assistant.engine.limits
+        return panels.talk(desk, limits), panels.views(desk), panels.window(desk, limits), panels.prompt(desk)
+
+
+def _unchanged() -> Drawing:
+    return (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+
+
+def _spoken(accepted: str) -> Language:
+    """Korean when a browser prefers it to English."""
+    known = [tag.strip()[:2].lower() for tag in accepted.split(",") if tag.strip()[:2].lower() in LANGUAGES]
+    return "ko" if known[:1] == ["ko"] else "en"

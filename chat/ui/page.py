@@ -1,0 +1,173 @@
+"""The page: which parts there are, where they stand, and which event leads to which handler.
+
+Knows Gradio's components. Does not know what the handlers do or what the words are.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from chat.assistant import Assistant
+from chat.conversation import DEFAULT_TURNS
+from chat.engine.base import Sampling
+from chat.prompt import SYSTEM
+from chat.ui import panels
+from chat.ui.api import Api
+from chat.ui.desk import Desk
+from chat.ui.door import Door
+from chat.ui.handlers import Handlers
+from chat.ui.panels import About
+from chat.ui.theme import css, script, theme
+from chat.ui.upload import MOST_MEGABYTES, Upload
+from chat.ui.words import word
+from chat.wording import Language
+
+ENGINE = "engine"
+"""The one queue of everything that uses the model."""
+
+MOST_WAITING = 32
+SESSIONS = 64
+IDLE_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Gradio's own components, whose labels follow the language."""
+
+    temperature: gr.Slider
+    top_p: gr.Slider
+    most: gr.Slider
+    seed: gr.Number
+    crops: gr.Checkbox
+    system: gr.Textbox
+    drawers: tuple[gr.Accordion, ...]
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.temperature, self.top_p, self.most, self.seed, self.crops, self.system]
+
+    @property
+    def all(self) -> list[Any]:
+        return [*self.inputs, *self.drawers]
+
+
+DRAWERS = ("views", "window", "settings", "prompt", "about")
+
+
+def build(
+    assistant: Assistant, about: About, sampling: Sampling, language: Language | None, max_pixels: int, turns: int = DEFAULT_TURNS
+) -> gr.Blocks:
+    """The whole page with its API, ready to launch."""
+    handlers = Handlers(assistant, about, language, max_pixels)
+    first = Desk(turns, language or "en")
+    limits = assistant.engine.limits
+    with gr.Blocks(title="Hilum", analytics_enabled=False, fill_width=True, delete_cache=(60, 600)) as page:
+        desk = gr.State(first, time_to_live=IDLE_SECONDS, delete_callback=lambda gone: assistant.engine.forget(gone.session))
+        bar = _part("bar", panels.bar(first, about))
+        with gr.Row(elem_id="hilum"):
+            with gr.Column(elem_id="hilum-left"):
+                stage = _part("stage", panels.stage(first))
+                controls, views, window, prompt, model = _drawers(first, about, sampling, handlers)
+            with gr.Column(elem_id="hilum-right"):
+                talk = _part("talk", panels.talk(first, limits))
+        foot = gr.HTML(panels.foot(first.language), elem_id="hilum-foot")
+        drawn = [talk, views, window, prompt]
+        everything = [desk, bar, stage, *drawn, model, foot, *controls.all]
+        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+
+        def open_page(desk: Desk, request: gr.Request) -> list[Any]:
+            return _everything(handlers.open(desk, request), handlers)
+
+        def speak(desk: Desk, event: gr.EventData) -> list[Any]:
+            return _everything(handlers.speak(desk, event), handlers)
+
+        page.load(open_page, desk, everything, **hidden)
+        page.unload(handlers.leave)
+        bar.speak(speak, desk, everything, queue=False, **hidden)
+        stage.place(handlers.place, desk, [stage, *drawn], **hidden)
+        stage.example(handlers.show_example, desk, [stage, *drawn], **hidden)
+        stage.remove(handlers.remove, desk, [stage, *drawn], queue=False, **hidden)
+        for part in (stage, talk):
+            part.choose(handlers.choose, desk, [stage, talk], queue=False, **hidden)
+        for event, accept in ((talk.ask, handlers.accept), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate)):
+            event(accept, desk, drawn, queue=False, **hidden).then(
+                handlers.answer, [desk, *controls.inputs], drawn, concurrency_id=ENGINE, concurrency_limit=1, **hidden
+            )
+        for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo), (talk.clear, handlers.clear)):
+            event(act, desk, drawn, queue=False, **hidden)
+        _api(Api(assistant, sampling, max_pixels), desk)
+    page.queue(max_size=MOST_WAITING)
+    return page
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> str:
+    """Serve the page and come back with its address. Never shared, and nothing beside it is served."""
+    page.launch(
+        server_name=host, server_port=port, share=False, inbrowser=False, prevent_thread_lock=True, quiet=True,
+        show_error=True, run_history=False, footer_links=[], enable_monitoring=False, pwa=False, mcp_server=False,
+        ssr_mode=False, max_file_size=f"{MOST_MEGABYTES}mb", state_session_capacity=SESSIONS,
+        theme=theme(), css=css(), app_kwargs={"middleware": [Middleware(Door)]},
+    )  # fmt: skip
+    return str(page.local_url)
+
+
+def _part(name: str, value: panels.Value) -> Any:
+    """A part of the page that is drawn by its own script; it says nothing but what its value says."""
+    return gr.HTML(value, html_template="<div></div>", js_on_load=script(name), apply_default_css=False, elem_id=f"hilum-{name}")
+
+
+def _drawers(desk: Desk, about: About, sampling: Sampling, handlers: Handlers) -> tuple[Controls, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
+    language = desk.language
+    open_ones = ("views",)
+    shelves = {name: gr.Accordion(word(name, language), open=name in open_ones, elem_classes="drawer", render=False) for name in DRAWERS}
+    for name in DRAWERS:
+        shelves[name].render()
+    with shelves["views"]:
+        views = gr.HTML(panels.views(desk))
+    with shelves["window"]:
+        window = gr.HTML(panels.window(desk, handlers.assistant.engine.limits))
+    with shelves["settings"]:
+        temperature = gr.Slider(0, 2, sampling.temperature, step=0.05, label=word("temperature", language))
+        top_p = gr.Slider(0.05, 1, sampling.top_p, step=0.05, label=word("top_p", language))
+        most = gr.Slider(16, 2048, sampling.max_new_tokens, step=16, label=word("max_new_tokens", language))
+        seed = gr.Number(sampling.seed, precision=0, minimum=0, label=word("seed", language))
+        crops = gr.Checkbox(True, label=word("crops", language))
+        system = gr.Textbox(SYSTEM, lines=3, max_lines=8, label=word("system_prompt", language))
+    with shelves["prompt"]:
+        prompt = gr.HTML(panels.prompt(desk))
+    with shelves["about"]:
+        model = gr.HTML(panels.about(desk, about))
+    return Controls(temperature, top_p, most, seed, crops, system, tuple(shelves.values())), views, window, prompt, model
+
+
+def _labels(language: Language) -> list[Any]:
+    """The labels of `Controls.all`, in its order."""
+    names = ("temperature", "top_p", "max_new_tokens", "seed", "crops", "system_prompt")
+    told = {f"{name}_info" for name in ("temperature", "top_p", "seed", "crops")}
+    fields = [
+        gr.update(label=word(name, language), info=word(f"{name}_info", language) if f"{name}_info" in told else None) for name in names
+    ]
+    return [*fields, *(gr.update(label=word(name, language)) for name in DRAWERS)]
+
+
+def _everything(desk: Desk, handlers: Handlers) -> list[Any]:
+    """All that is written on the page, in the desk's language."""
+    return [
+        desk, panels.bar(desk, handlers.about), panels.stage(desk), *handlers.draw(desk),
+        panels.about(desk, handlers.about), panels.foot(desk.language), *_labels(desk.language),
+    ]  # fmt: skip
+
+
+def _api(api: Api, desk: gr.State) -> None:
+    """The two endpoints that a client may call by name; their components are never shown."""
+    with gr.Column(visible=False):
+        image, question, options = Upload(label="image"), gr.Textbox(label="question"), gr.JSON(label="options")
+        result, cleared = gr.JSON(label="result"), gr.JSON(label="cleared")
+        ask, clear = gr.Button(), gr.Button()
+    ask.click(
+        api.ask, [image, question, options, desk], [result, desk], api_name="ask", concurrency_id=ENGINE, concurrency_limit=1,
+        api_description="Ask about an image; null continues the conversation about the last one.",
+    )  # fmt: skip
+    clear.click(api.clear, desk, [cleared, desk], api_name="clear", api_description="Forget this session's image and conversation.")

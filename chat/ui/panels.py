@@ -1,0 +1,170 @@
+"""Panels: a desk as the values that the page draws, in the desk's language.
+
+Knows desks, words and thumbnails. Does not know components or events; what is text is escaped here or set as text there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from chat.assistant import RequestError
+from chat.engine.base import Limits
+from chat.prompt import View
+from chat.ui.desk import Desk, Exchange
+from chat.ui.gallery import EXAMPLES, QUESTIONS, thumbnail
+from chat.ui.pictures import THUMBNAIL_SIDE, data_url
+from chat.ui.upload import MOST_MEGABYTES
+from chat.ui.words import WORDS, explain, word
+from chat.wording import Language
+from vision.tiling import Box
+
+Value = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class About:
+    """The model that answers, as it was resolved on this machine."""
+
+    name: str
+    device: str
+    weights: str
+    is_embedded: bool
+
+
+def bar(desk: Desk, about: About) -> Value:
+    """The top of the page."""
+    return {"words": WORDS[desk.language], "language": desk.language, "model": about.name, "device": f"{about.device} · {about.weights}"}
+
+
+def stage(desk: Desk, trouble: Exception | None = None) -> Value:
+    """The image, or the place for one with the gallery."""
+    examples = [{"thumb": thumbnail(example), "title": example.title[desk.language]} for example in EXAMPLES]
+    lost = RequestError("upload_lost", "")
+    too_large = RequestError("upload_too_large", "", limit=f"{MOST_MEGABYTES:,} MB")
+    uploads = {"too_large": explain(too_large, desk.language), "upload_lost": explain(lost, desk.language)}
+    return {
+        "words": WORDS[desk.language] | uploads,
+        "most_bytes": MOST_MEGABYTES << 20,
+        "preview": desk.preview,
+        "size": list(desk.study.image.size) if desk.study else [],
+        "region": corners(desk.region) if desk.region else [],
+        "examples": [] if desk.study else examples,
+        "trouble": explain(trouble, desk.language) if trouble else "",
+    }
+
+
+def talk(desk: Desk, limits: Limits, model: "About | None" = None) -> Value:
+    """The conversation, the question under way, and what the model remembers."""
+    language, kept = desk.language, desk.remembered
+    last, total = desk.last, len(desk.exchanges)
+    used = last.prompt.tokens + last.tokens if last else 0
+    return {
+        "words": WORDS[language],
+        "items": [_item(e, total - place <= kept, language) for place, e in enumerate(desk.exchanges)],
+        "is_busy": desk.is_answering,
+        "has_image": desk.study is not None,
+        "trouble": explain(desk.trouble, language) if desk.trouble else "",
+        "draft": [desk.drafts, desk.draft],
+        "suggestions": list((desk.questions or QUESTIONS)[language]),
+        "kept": len(desk.conversation.turns),
+        "limit": desk.conversation.limit,
+        "remembers": word("remembers", language, kept=len(desk.conversation.turns), limit=desk.conversation.limit),
+        "token_use": word("token_use", language, used=used, limit=limits.context_tokens),
+        "region": corners(desk.region) if desk.region else [],
+    }
+
+
+def _item(exchange: Exchange, is_remembered: bool, language: Language) -> Value:
+    answer = exchange.answer
+    facts: list[str] = []
+    if answer and exchange.state != "waiting":
+        facts.append(word("first_token", language, seconds=f"{answer.first_token_seconds:.2f}"))
+        if answer.tokens_per_second:
+            facts.append(word("speed", language, speed=f"{answer.tokens_per_second:.1f}"))
+        facts.append(word("tokens", language, tokens=answer.tokens))
+    return {
+        "number": exchange.number,
+        "question": exchange.question,
+        "answer": answer.text if answer else "",
+        "state": exchange.state,
+        "is_remembered": is_remembered,
+        "facts": facts,
+    }
+
+
+def views(desk: Desk) -> str:
+    """The pictures that the last prompt held, exactly, and where on the image each lies."""
+    last, language = desk.last, desk.language
+    if last is None:
+        return _quiet(word("views_none", language))
+    whole = last.prompt.views[0].image.size
+    figures = [_figure(view, whole, last.prompt.views[1:] if place == 0 else (), language) for place, view in enumerate(last.prompt.views)]
+    return f'<div class="views">{"".join(figures)}</div>'
+
+
+def _figure(view: View, whole: tuple[int, int], marked: tuple[View, ...], language: Language) -> str:
+    frames = "".join(_frame(crop.box, whole) for crop in marked)
+    title = escape(word(f"view_{view.kind}", language))
+    place = ", ".join(f"{value:,}" for value in corners(view.box))
+    return (
+        f'<figure class="view" data-kind="{view.kind}"><div class="picture">'
+        f'<img alt="{title}" src="{data_url(view.image, THUMBNAIL_SIDE)}">{frames}</div>'
+        f"<figcaption><b>{title}</b><span>{place}</span></figcaption></figure>"
+    )
+
+
+def _frame(box: Box, whole: tuple[int, int]) -> str:
+    left, top = 100 * box.left / whole[0], 100 * box.top / whole[1]
+    width, height = 100 * box.size[0] / whole[0], 100 * box.size[1] / whole[1]
+    return f'<i class="frame" style="left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%"></i>'
+
+
+def window(desk: Desk, limits: Limits) -> str:
+    """Which turns the model still sees, and how much of its context the last question took."""
+    language, last = desk.language, desk.last
+    if last is None:
+        return _quiet(word("window_none", language, limit=desk.conversation.limit))
+    gone = len(desk.exchanges) - desk.remembered
+    rows = "".join(
+        f'<li data-in="{str(place >= gone).lower()}"><b>{exchange.number}</b><span>{escape(exchange.question)}</span>'
+        f"<em>{escape(word('window_in' if place >= gone else 'window_left', language))}</em></li>"
+        for place, exchange in enumerate(desk.exchanges)
+    )
+    used = last.prompt.tokens
+    share = min(100.0, 100 * used / limits.context_tokens)
+    note = escape(word("window_note", language, used=used, limit=limits.context_tokens))
+    return f'<ol class="turns">{rows}</ol><div class="meter"><i style="width:{share:.1f}%"></i></div><p class="quiet">{note}</p>'
+
+
+def prompt(desk: Desk) -> str:
+    """The text that the model was sent, with the hash of text and pixels."""
+    last = desk.last
+    if last is None:
+        return _quiet(word("prompt_none", desk.language))
+    label = escape(word("prompt_hash", desk.language))
+    return f'<pre class="prompt">{escape(last.prompt_text)}</pre><p class="hash"><b>{label}</b> <code>{last.prompt_hash}</code></p>'
+
+
+def about(desk: Desk, model: About) -> str:
+    """Which model answers, and how to get the other."""
+    language = desk.language
+    lines = [word("about_embedded", language), word("about_other", language)] if model.is_embedded else []
+    lines = lines or [word("about_model", language, name=model.name)]
+    facts: Mapping[str, str] = {"model": model.name, "device": model.device, "precision": model.weights}
+    rows = "".join(f"<dt>{escape(word(key, language))}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
+    return "".join(f"<p>{escape(line)}</p>" for line in lines) + f'<dl class="facts">{rows}</dl>'
+
+
+def foot(language: Language) -> str:
+    """The line that always stands below."""
+    return f'<p class="foot"><b>{escape(word("promise", language))}</b> {escape(word("kept", language))}</p>'
+
+
+def corners(box: Box) -> list[int]:
+    """[left, top, right, bottom] in the study's pixels."""
+    return [box.left, box.top, box.right, box.bottom]
+
+
+def _quiet(text: str) -> str:
+    return f'<p class="quiet">{escape(text)}</p>'

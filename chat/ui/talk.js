@@ -1,0 +1,178 @@
+// The talk: what was said, what is being said, and the place to say more.
+// Knows its own value. Does not know images, models or how an answer comes about. All that people or models wrote is set as text.
+
+const log = make("div", { class: "log", role: "log", "aria-live": "off", tabindex: "0" });
+const welcome = make("div", { class: "welcome" }, mark(), make("h2"), make("p"), make("div", { class: "chips" }), make("small"));
+const spoken = make("div", { class: "unseen", role: "status", "aria-live": "polite" });
+const troubleText = make("span");
+const shut = button("close", "bare", () => trouble.setAttribute("hidden", ""));
+const trouble = make("div", { class: "trouble", role: "alert", hidden: true }, troubleText, shut);
+const editing = make("div", { class: "editing", hidden: true }, make("span"), button("close", "bare", () => edit(false)));
+const part = make("div", { class: "part", hidden: true }, make("span"), button("close", "bare", () => trigger("choose", { box: null })));
+const input = make("textarea", { rows: "1", enterkeyhint: "send", id: "hilum-question" });
+const send = button("send", "send", () => (value().is_busy ? stop() : submit()));
+const dots = make("span", { class: "dots", "aria-hidden": "true" });
+const remembers = make("span");
+const tokens = make("span", { class: "tokens" });
+const keys = make("span", { class: "keys" });
+const clear = button("clear", "ghost clear", () => trigger("clear"));
+const memory = make("div", { class: "memory" }, dots, remembers, tokens, make("span", { class: "space" }), keys, clear);
+const field = make("div", { class: "field" }, input, send);
+const composer = make("div", { class: "composer" }, trouble, editing, part, field, memory);
+element.replaceChildren(make("section", { class: "talk" }, make("div", { class: "scroll" }, welcome, log), composer, spoken));
+const scroll = element.querySelector(".scroll");
+
+const value = () => props.value || {};
+let isEditing = false;
+let drafts = 0;
+let wasBusy = false;
+
+const grow = () => {
+  input.style.height = "auto";
+  input.style.height = `${Math.min(input.scrollHeight, 200)}px`;
+  send.disabled = !value().is_busy && !input.value.trim();
+};
+const write = (text) => {
+  input.value = text;
+  grow();
+};
+const edit = (on) => {
+  isEditing = on;
+  editing.hidden = !on;
+  write(on ? value().items.at(-1).question : "");
+  input.focus();
+};
+const submit = (text = input.value) => {
+  if (value().is_busy || !text.trim()) return;
+  trigger(isEditing ? "edit" : "ask", { text });
+  isEditing = false;
+  editing.hidden = true;
+};
+const stop = () => {
+  if (!value().is_busy) return;
+  label(send, value().words.stopping);
+  send.classList.add("stopping");
+  trigger("stop");
+};
+const copy = async (text, node) => {
+  await navigator.clipboard.writeText(text);
+  label(node, value().words.copied);
+  setTimeout(() => label(node, value().words.copy), 1500);
+};
+
+input.addEventListener("input", grow);
+input.addEventListener("keydown", (event) => {
+  // While a Hangul syllable is being composed, Enter belongs to the input method.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  submit();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.isComposing) return;
+  if (value().is_busy) stop();
+  else if (isEditing) edit(false);
+});
+
+const newTurn = () => {
+  const question = make("div", { class: "question" }, make("span", { class: "number" }), make("p"));
+  const answer = make("div", { class: "answer" }, make("p"), make("div", { class: "note", hidden: true }), make("div", { class: "facts" }));
+  const actions = make("div", { class: "actions" },
+    button("copy", "ghost", (event) => copy(actions.parentNode.querySelector(".answer p").textContent, event.currentTarget)),
+    button("redo", "ghost last", () => trigger("regenerate")),
+    button("edit", "ghost last", () => edit(true)),
+    button("undo", "ghost last", () => trigger("undo")));
+  return make("article", { class: "turn" }, make("div", { class: "line" }, make("span")), question, answer, actions);
+};
+
+const NOTES = { stopped: "stopped", cut: "cut" };
+
+const drawTurn = (node, item, before, isLast, words) => {
+  const [line, question, answer, actions] = node.children;
+  const isBusy = item.state === "waiting" || item.state === "answering";
+  node.dataset.state = item.state;
+  node.dataset.remembered = item.is_remembered;
+  line.hidden = !(item.is_remembered && before && !before.is_remembered);
+  setText(line.firstChild, words.left_window);
+  setText(question.children[0], String(item.number));
+  setText(question.children[1], item.question);
+  question.setAttribute("aria-label", words.you);
+  const text = item.answer || (isBusy ? words[item.state === "waiting" ? "queued" : "thinking"] : "");
+  setText(answer.children[0], text);
+  answer.dataset.isEmpty = !item.answer;
+  const note = words[NOTES[item.state]];
+  answer.children[1].hidden = !note;
+  setText(answer.children[1], note || "");
+  setText(answer.children[2], item.facts.join(" · "));
+  actions.hidden = isBusy;
+  ["copy", "regenerate", "edit", "undo"].forEach((name, place) => label(actions.children[place], words[name]));
+  node.classList.toggle("is-last", isLast);
+};
+
+const drawDots = ({ kept, limit }) => {
+  while (dots.children.length < limit) dots.append(make("i"));
+  while (dots.children.length > limit) dots.lastChild.remove();
+  [...dots.children].forEach((dot, place) => dot.classList.toggle("on", place < kept));
+};
+
+const drawComposer = (now) => {
+  const { words } = now;
+  const [serial, draft] = now.draft;
+  if (serial !== drafts) {
+    drafts = serial;
+    write(draft);
+  }
+  input.placeholder = now.has_image ? words.placeholder : words.placeholder_empty;
+  input.setAttribute("aria-label", words.placeholder);
+  send.replaceChildren(icon(now.is_busy ? "stop" : "send"), make("span", { class: "label" }));
+  if (!now.is_busy) send.classList.remove("stopping");
+  label(send, now.is_busy ? words[send.classList.contains("stopping") ? "stopping" : "stop"] : words.send);
+  send.classList.toggle("busy", now.is_busy);
+  trouble.hidden = !now.trouble;
+  setText(troubleText, now.trouble);
+  label(shut, words.close);
+  setText(editing.firstChild, words.editing);
+  label(editing.lastChild, words.cancel);
+  part.hidden = !now.region.length;
+  const [left, top, right, bottom] = now.region;
+  setText(part.firstChild, now.region.length ? `${words.region} · ${right - left} × ${bottom - top}` : "");
+  label(part.lastChild, words.remove_region);
+  setText(remembers, now.remembers);
+  setText(tokens, now.token_use);
+  setText(keys, words.keys);
+  label(clear, words.clear);
+  clear.hidden = !now.items.length;
+  drawDots(now);
+  grow();
+};
+
+const drawWelcome = ({ words, items, has_image, suggestions, notice }) => {
+  const [, title, text, chips, small] = welcome.children;
+  welcome.hidden = items.length > 0;
+  setText(title, has_image ? words.ready_title : words.welcome_title);
+  setText(text, has_image ? words.ready_text : words.welcome_text);
+  setText(small, has_image ? "" : notice);
+  chips.replaceChildren(
+    ...(has_image ? suggestions : []).map((text) => make("button", { type: "button", text, onclick: () => submit(text) })),
+  );
+};
+
+const draw = () => {
+  const now = value();
+  if (!now.words) return;
+  const isAtEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+  const isNew = log.children.length < now.items.length;
+  while (log.children.length > now.items.length) log.lastChild.remove();
+  while (log.children.length < now.items.length) log.append(newTurn());
+  now.items.forEach((item, place) =>
+    drawTurn(log.children[place], item, now.items[place - 1], place === now.items.length - 1, now.words));
+  log.setAttribute("aria-label", now.words.conversation);
+  log.hidden = now.items.length === 0;
+  drawWelcome(now);
+  drawComposer(now);
+  if (isAtEnd || isNew) scroll.scrollTop = scroll.scrollHeight;
+  if (wasBusy && !now.is_busy) setText(spoken, now.items.at(-1)?.answer || "");
+  wasBusy = now.is_busy;
+};
+
+watch("value", draw);
+draw();

@@ -1,0 +1,264 @@
+"""Words: every string of the page, in Korean and English, and every error as a sentence for the person.
+
+Knows languages and error classes. Does not know pages, components or engines; what a model reads is `chat/wording.py`.
+"""
+
+from chat.assistant import RequestError
+from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
+from chat.wording import Language
+from vision.study import StudyError
+
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        # the bar
+        "tagline": "이미지와 나누는 대화",
+        "to_dark": "어두운 화면으로",
+        "to_light": "밝은 화면으로",
+        "language": "언어",
+        "model": "지금 답하는 모델",
+        # the image
+        "image": "이미지",
+        "drop_title": "이미지를 여기에 놓으세요",
+        "drop_hint": "붙여넣거나, 눌러서 고를 수도 있습니다",
+        "formats": "JPEG · PNG · WEBP · BMP · TIFF · GIF",
+        "browse": "파일 고르기",
+        "drop_anywhere": "놓으면 이 이미지로 새 대화를 시작합니다",
+        "reading": "이미지를 읽는 중…",
+        "new_image": "새 이미지",
+        "remove_image": "이미지 빼기",
+        "region_hint": "이미지 위를 끌면 그 부분만 골라 물을 수 있습니다",
+        "region": "고른 부분",
+        "remove_region": "고른 부분 지우기",
+        "examples": "예제로 시작하기",
+        # the talk
+        "conversation": "대화",
+        "welcome_title": "무엇이 보이는지 물어보세요",
+        "welcome_text": "이미지를 놓고 한국어나 영어로 질문하세요. 이어서 묻는 말도 앞의 대화를 기억하고 답합니다.",
+        "ready_title": "이 이미지에 대해 물어보세요",
+        "ready_text": "아래 질문으로 시작하거나 직접 적어 보세요.",
+        "placeholder": "이 이미지에 대해 묻기",
+        "placeholder_empty": "먼저 이미지를 놓아 주세요",
+        "keys": "Enter 보내기 · Shift+Enter 줄 바꿈 · Esc 멈춤",
+        "send": "보내기",
+        "stop": "멈추기",
+        "stopping": "멈추는 중…",
+        "you": "나",
+        "thinking": "보는 중…",
+        "queued": "차례를 기다리는 중…",
+        "regenerate": "다시 답하기",
+        "undo": "되돌리기",
+        "edit": "질문 고치기",
+        "copy": "복사",
+        "copied": "복사했습니다",
+        "clear": "대화 지우기",
+        "editing": "마지막 질문을 고치는 중",
+        "cancel": "취소",
+        "close": "닫기",
+        "stopped": "여기서 멈췄습니다",
+        "cut": "길이 제한에 닿아 여기서 끊겼습니다",
+        "first_token": "첫 토큰 {seconds}초",
+        "speed": "{speed} 토큰/초",
+        "tokens": "{tokens} 토큰",
+        "left_window": "이 위의 대화는 더 이상 모델이 보지 않습니다",
+        "remembers": "기억하는 대화 {kept}/{limit}",
+        "token_use": "토큰 {used} / {limit}",
+        # the panels
+        "views": "모델이 본 것",
+        "views_none": "질문하면 모델에 준 그림을 여기에 그대로 보여 줍니다.",
+        "view_overview": "전체",
+        "view_tile": "확대",
+        "view_region": "고른 부분",
+        "window": "기억",
+        "window_none": "아직 나눈 대화가 없습니다. 최근 {limit}번의 문답을 기억합니다.",
+        "window_in": "기억함",
+        "window_left": "잊음",
+        "window_note": "한 번에 {limit}토큰까지 봅니다. 마지막 질문에는 {used}토큰을 썼습니다.",
+        "prompt": "실제 프롬프트",
+        "prompt_none": "질문하면 모델에 보낸 글을 그대로 보여 줍니다.",
+        "prompt_hash": "SHA-256",
+        "settings": "답변 설정",
+        "temperature": "온도",
+        "temperature_info": "0이면 늘 가장 그럴듯한 말을 고릅니다",
+        "top_p": "Top-p",
+        "top_p_info": "이 확률 안의 말에서만 고릅니다",
+        "max_new_tokens": "가장 긴 답 (토큰)",
+        "seed": "시드",
+        "seed_info": "비우면 매번 다르게 답합니다",
+        "crops": "큰 이미지는 나눠서 가까이 보기",
+        "crops_info": "전체 그림과 함께 확대한 조각도 줍니다",
+        "system_prompt": "시스템 프롬프트",
+        "about": "모델",
+        "about_embedded": "지금은 Hilum에 들어 있는 작은 모델이 답합니다. 써 보기 위한 모델이라 자주 틀립니다.",
+        "about_other": "LLaVA-1.5-7B로 바꾸려면 체크포인트를 weights/ 폴더에 두고 다시 시작하세요. 방법은 README에 있습니다.",
+        "about_model": "{name} 모델이 이 컴퓨터에서 답합니다.",
+        "device": "장치",
+        "precision": "정밀도",
+        "promise": "Hilum은 가르치고 돕습니다. 진단하지 않습니다.",
+        "kept": "이미지와 대화는 저장하지 않으며, 이 컴퓨터를 떠나지 않습니다.",
+    },
+    "en": {
+        "tagline": "a conversation with an image",
+        "to_dark": "Switch to dark",
+        "to_light": "Switch to light",
+        "language": "Language",
+        "model": "The model that answers",
+        "image": "Image",
+        "drop_title": "Drop an image here",
+        "drop_hint": "or paste it, or click to choose a file",
+        "formats": "JPEG · PNG · WEBP · BMP · TIFF · GIF",
+        "browse": "Choose a file",
+        "drop_anywhere": "Drop it to start a new conversation about it",
+        "reading": "Reading the image…",
+        "new_image": "New image",
+        "remove_image": "Remove the image",
+        "region_hint": "Drag over the image to ask about one part of it",
+        "region": "Your part",
+        "remove_region": "Remove this part",
+        "examples": "Start with an example",
+        "conversation": "Conversation",
+        "welcome_title": "Ask what it sees",
+        "welcome_text": "Add an image and ask in Korean or English. Follow-up questions are answered in context.",
+        "ready_title": "Ask about this image",
+        "ready_text": "Start with one of these, or type your own.",
+        "placeholder": "Ask about this image",
+        "placeholder_empty": "Add an image first",
+        "keys": "Enter sends · Shift+Enter for a new line · Esc stops",
+        "send": "Send",
+        "stop": "Stop",
+        "stopping": "Stopping…",
+        "you": "You",
+        "thinking": "Looking…",
+        "queued": "Waiting for its turn…",
+        "regenerate": "Regenerate",
+        "undo": "Undo",
+        "edit": "Edit question",
+        "copy": "Copy",
+        "copied": "Copied",
+        "clear": "Clear conversation",
+        "editing": "Editing the last question",
+        "cancel": "Cancel",
+        "close": "Close",
+        "stopped": "Stopped here",
+        "cut": "Cut here by the length limit",
+        "first_token": "first token {seconds} s",
+        "speed": "{speed} tokens/s",
+        "tokens": "{tokens} tokens",
+        "left_window": "The model no longer sees what is above this line",
+        "remembers": "Remembers {kept} of {limit} turns",
+        "token_use": "{used} / {limit} tokens",
+        "views": "What the model saw",
+        "views_none": "Ask something, and the very pictures given to the model appear here.",
+        "view_overview": "Whole",
+        "view_tile": "Close-up",
+        "view_region": "Your part",
+        "window": "Memory",
+        "window_none": "Nothing said yet. The last {limit} exchanges are remembered.",
+        "window_in": "in",
+        "window_left": "left",
+        "window_note": "The model sees {limit} tokens at a time. The last question used {used}.",
+        "prompt": "The exact prompt",
+        "prompt_none": "Ask something, and the very text sent to the model appears here.",
+        "prompt_hash": "SHA-256",
+        "settings": "Answer settings",
+        "temperature": "Temperature",
+        "temperature_info": "0 always takes the likeliest word",
+        "top_p": "Top-p",
+        "top_p_info": "choose among words up to this probability",
+        "max_new_tokens": "Longest answer (tokens)",
+        "seed": "Seed",
+        "seed_info": "empty: a different answer every time",
+        "crops": "Look closer at large images",
+        "crops_info": "gives enlarged pieces along with the whole",
+        "system_prompt": "System prompt",
+        "about": "Model",
+        "about_embedded": "The small model inside Hilum is answering. It is for trying Hilum out, and is often wrong.",
+        "about_other": "To use LLaVA-1.5-7B instead, put its checkpoint into weights/ and start again. The README says how.",
+        "about_model": "{name} answers, on this computer.",
+        "device": "Device",
+        "precision": "Precision",
+        "promise": "Hilum teaches and assists. It never diagnoses.",
+        "kept": "Nothing is kept: images and words stay in memory, on this computer.",
+    },
+}
+
+ERRORS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "study.empty": "빈 파일입니다. 다시 고르거나 새로 저장해 주세요.",
+        "study.unknown_format": "이름이 무엇이든, 읽을 수 있는 이미지 파일이 아닙니다. {formats} 파일을 골라 주세요.",
+        "study.convert_first": "{format} 파일은 읽지 못합니다. PNG로 바꾸어 다시 놓아 주세요.",
+        "study.dicom": "DICOM 파일은 이 버전에서 읽지 못합니다. 이미지를 PNG(가능하면 16비트)로 내보내 주세요.",
+        "study.broken": "{format} 파일이 깨졌거나 끝까지 들어 있지 않습니다. 원본에서 다시 저장하거나 PNG로 바꾸어 주세요.",
+        "study.too_small": "{width} × {height} 픽셀은 너무 작습니다. 한 변이 {minimum}픽셀 이상이어야 합니다.",
+        "study.too_many_pixels": "{width} × {height} 픽셀은 너무 큽니다. {limit}픽셀까지 읽습니다. 잘라 내거나 --max-pixels를 올려 주세요.",
+        "study.not_enough_memory": "이 {format} 파일을 열기에는 메모리가 모자랍니다. 다른 프로그램을 닫거나 더 작은 이미지를 골라 주세요.",
+        "request.empty_question": "질문을 먼저 적어 주세요.",
+        "request.no_image": "이미지를 먼저 놓은 다음 물어봐 주세요.",
+        "request.busy": "앞의 질문에 답하는 중입니다. 끝나거나 멈춘 다음 물어봐 주세요.",
+        "request.upload_lost": "올린 파일이 도착하지 않았습니다. 다시 놓아 주세요.",
+        "request.upload_too_large": "파일이 너무 큽니다. {limit}까지 올릴 수 있습니다.",
+        "request.outside_image": "고른 부분이 이미지 밖에 있습니다. 이미지 안에서 다시 골라 주세요.",
+        "request.options_not_json": "options는 JSON 객체여야 합니다. 예: {example}",
+        "request.unknown_option": "options에 '{name}' 항목은 없습니다. 쓸 수 있는 항목: {known}.",
+        "request.bad_option": "options의 '{name}' 값을 쓸 수 없습니다. {allowed} 값이어야 합니다.",
+        "engine.unavailable": "모델을 쓸 수 없습니다. Hilum을 다시 시작해 주세요. 터미널에 까닭이 적혀 있습니다.",
+        "engine.refused": "모델이 이 질문을 받지 않았습니다. 설정을 확인해 주세요.",
+        "engine.memory": "메모리가 모자랍니다. 답을 짧게 하거나, 가까이 보기를 끄고 다시 물어봐 주세요.",
+        "engine.fit": "너무 깁니다. {needed}토큰이 필요한데 {available}토큰까지 들어갑니다. 질문을 줄이거나 가장 긴 답을 낮춰 주세요.",
+        "engine.other": "모델이 답하지 못했습니다. 다시 물어봐 주세요.",
+        "unexpected": "예상하지 못한 문제가 생겼습니다. 다시 해 보시고, 되풀이되면 터미널의 기록을 확인해 주세요.",
+    },
+    "en": {
+        "study.empty": "This file is empty. Choose it again, or save it anew.",
+        "study.unknown_format": "This is not an image that Hilum knows, whatever its name says. It reads {formats}.",
+        "study.convert_first": "Hilum does not read {format} files. Convert it to PNG and drop that one.",
+        "study.dicom": "This version does not read DICOM files. Export the image as PNG, 16-bit if you can.",
+        "study.broken": "This {format} file is damaged or incomplete. Save it again from its source, or convert it to PNG.",
+        "study.too_small": "{width} × {height} pixels are too few; each side needs at least {minimum}.",
+        "study.too_many_pixels": "{width} × {height} pixels are too many; Hilum reads up to {limit}. Crop it, or raise --max-pixels.",
+        "study.not_enough_memory": "This {format} file needs more memory than is free. Close other programs, or choose a smaller image.",
+        "request.empty_question": "Type a question first.",
+        "request.no_image": "Add an image first, then ask about it.",
+        "request.busy": "The last question is still being answered. Ask again when it has ended, or stop it.",
+        "request.upload_lost": "The file did not arrive. Please drop it again.",
+        "request.upload_too_large": "This file is too large; up to {limit} can be added.",
+        "request.outside_image": "That part lies outside the image. Choose one inside it.",
+        "request.options_not_json": "options must be a JSON object, such as {example}.",
+        "request.unknown_option": "options has no '{name}'. It takes: {known}.",
+        "request.bad_option": "The value of '{name}' in options cannot be used; it must be {allowed}.",
+        "engine.unavailable": "The model is not available. Start Hilum again; the terminal says why.",
+        "engine.refused": "The model did not take this question. Check the settings.",
+        "engine.memory": "There is too little memory. Ask for a shorter answer, or turn off looking closer, and ask again.",
+        "engine.fit": "This is too long: it needs {needed} tokens and {available} fit. Shorten the question, or lower the longest answer.",
+        "engine.other": "The model could not answer. Please ask again.",
+        "unexpected": "Something unexpected went wrong. Try again; if it happens again, look at the terminal.",
+    },
+}
+
+
+def word(key: str, language: Language, **fields: int | float | str) -> str:
+    """One string of the page; integers are written with separators."""
+    return _filled(WORDS[language][key], fields)
+
+
+def explain(error: Exception, language: Language) -> str:
+    """The sentence for an error, by its class and fields; its own text is for logs."""
+    fields = dict(error.fields) if isinstance(error, StudyError | RequestError) else {}
+    if isinstance(error, DoesNotFit):
+        fields = {"needed": error.needed, "available": error.available}
+    return _filled(ERRORS[language][_key(error)], fields)
+
+
+def both(error: Exception) -> dict[Language, str]:
+    """The sentence in every language, so that it can change with the page."""
+    return {"ko": explain(error, "ko"), "en": explain(error, "en")}
+
+
+def _key(error: Exception) -> str:
+    if isinstance(error, StudyError | RequestError):
+        return f"{'study' if isinstance(error, StudyError) else 'request'}.{error.reason}"
+    kinds = {DoesNotFit: "fit", OutOfMemory: "memory", EngineRefused: "refused", EngineUnavailable: "unavailable", EngineError: "other"}
+    return next((f"engine.{name}" for kind, name in kinds.items() if isinstance(error, kind)), "unexpected")
+
+
+def _filled(text: str, fields: dict[str, int | float | str] | dict[str, int | str]) -> str:
+    return text.format(**{name: f"{value:,}" if isinstance(value, int) else value for name, value in fields.items()})

@@ -1,0 +1,198 @@
+"""Pretraining: what the model reads at school is what it reads at the desk, and a kill costs nothing."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from chat.engine.base import Message
+from chat.prompt import encode
+from finetune import canvas, teacher, tower
+from finetune.films import Film, augment, find_films, load_pixels
+from finetune.lessons import IGNORED, MAKERS, Films, Lessons, collate, draw_lesson, texts
+from finetune.phantom import draw_phantom
+from finetune.pretrain import Size, export, loss_of, train_language
+from finetune.progress import Progress
+from finetune.scenes import draw_scene
+from finetune.tokenizer import train_tokenizer
+
+SMALL = Size(batch=2, page=2, texts=60)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of drawn films under names of the real form, one film twice."""
+    root = tmp_path_factory.mktemp("films")
+    for number in range(24):
+        kind = ("NORMAL", "PNEUMONIA")[number % 2]
+        name = f"IM-{number:04}-0001.png" if number % 2 == 0 else f"person{number}_{('bacteria', 'virus')[number % 4 // 2]}_1.png"
+        (root / kind).mkdir(exist_ok=True)
+        draw_phantom(np.random.default_rng(number), bool(number % 2)).image.convert("L").save(root / kind / name)
+    first = next((root / "NORMAL").iterdir())
+    (root / "NORMAL" / "IM-9999-0001.png").write_bytes(first.read_bytes())
+    return root
+
+
+@pytest.fixture(scope="module")
+def films(folder: Path) -> list[Film]:
+    return find_films(folder)
+
+
+@pytest.fixture(scope="module")
+def pictures(films: list[Film]) -> Films:
+    return Films(load_pixels(films), torch.tensor([film.label for film in films]))
+
+
+def test_equal_films_are_kept_once_and_labels_come_from_names(films: list[Film]) -> None:
+    assert len(films) == 24
+    assert {film.label for film in films if film.path.parent.name == "NORMAL"} == {0}
+    assert all(film.label == (2 if "virus" in film.path.name else 1) for film in films if film.path.parent.name == "PNEUMONIA")
+
+
+def test_augmentation_depends_on_its_generator_alone(pictures: Films) -> None:
+    one, other, third = (augment(pictures.pixels, 64, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, third)
+    assert one.min() >= 0
+    assert one.max() <= 1
+
+
+def test_the_canvas_shows_what_the_serving_processor_shows(pictures: Films, tmp_path: Path) -> None:
+    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+    side = {"height": canvas.SIDE, "width": canvas.SIDE}
+    served = LlavaImageProcessorPil(size=side, do_pad=True, do_center_crop=False)
+    image = draw_scene(np.random.default_rng(3)).image
+    ours = canvas.normalise(canvas.pixels(image))
+    theirs = torch.as_tensor(np.asarray(served(images=image)["pixel_values"][0]))
+    assert (ours - theirs).abs().max() < 0.02
+
+
+def test_a_scene_s_patches_say_what_stands_on_them() -> None:
+    scene = next(s for s in (draw_scene(np.random.default_rng(n)) for n in range(50)) if len(s.items) == 3)
+    truth = tower.scene_truth(scene)
+    assert int(truth["centre"].sum()) == 3
+    at = truth["centre"].nonzero().squeeze(1)
+    assert {tower.SHAPES[int(k) - 1] for k in truth["kind"][at]} == {item.kind for item in scene.items}
+
+
+def test_a_lesson_depends_on_its_seed_alone_and_ends_with_an_answer(pictures: Films) -> None:
+    for seed in range(40):
+        one, other = (draw_lesson(pictures, np.random.default_rng(seed)) for _ in range(2))
+        assert [(m.role, m.ids, [p if isinstance(p, str) else p.tobytes() for p in m.parts]) for m in one] == [
+            (m.role, m.ids, [p if isinstance(p, str) else p.tobytes() for p in m.parts]) for m in other
+        ]
+        assert one[0].role == "system"
+        assert one[-1].role == "assistant"
+        assert all((a.role, b.role) != ("user", "user") for a, b in pairwise(one))
+
+
+@pytest.mark.parametrize("maker", [maker for maker, _ in MAKERS])
+def test_every_maker_gives_lessons_in_both_languages(maker, pictures: Films) -> None:
+    for language in ("ko", "en"):
+        lesson = maker(pictures, np.random.default_rng(5), language)
+        assert "".join(part for part in lesson[-1].parts if isinstance(part, str)).strip()
+
+
+def test_the_loss_sees_answers_and_their_end_tokens_only(pictures: Films, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    image_id = tokenizer.convert_tokens_to_ids("<image>")
+    lesson = draw_lesson(pictures, np.random.default_rng(1))
+    one = encode(lesson, tokenizer, image_id, canvas.GRID**2)
+    batch = collate([one], tokenizer.pad_token_id)
+    kept = batch["labels"][0][batch["labels"][0] != IGNORED].tolist()
+    answers = [message for message in lesson if message.role == "assistant"]
+    assert kept.count(tokenizer.eos_token_id) == len(answers)
+    said = tokenizer.decode(kept, skip_special_tokens=True)
+    for message in answers:
+        assert "".join(map(str, message.parts)) in said
+
+
+def test_the_prompt_of_training_begins_as_the_prompt_of_serving(pictures: Films, tmp_path: Path) -> None:
+    """Serving stops where the answer begins; training goes on from the very same ids."""
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    image_id = tokenizer.convert_tokens_to_ids("<image>")
+    for seed in range(30):
+        lesson = draw_lesson(pictures, np.random.default_rng(seed))
+        taught = encode(lesson, tokenizer, image_id, canvas.GRID**2)
+        asked = encode(lesson[:-1], tokenizer, image_id, canvas.GRID**2)
+        answer = tokenizer.encode(str(lesson[-1].parts[0]), add_special_tokens=False, split_special_tokens=True)
+        assert taught.ids == (*asked.ids, *answer, tokenizer.eos_token_id)
+
+
+def test_progress_puts_everything_back(tmp_path: Path) -> None:
+    def made() -> Progress:
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.AdamW(model.parameters())
+        return Progress(tmp_path / "p.pt", model, optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9))
+
+    one = made()
+    assert one.restore() == 0
+    one.model(torch.ones(1, 2)).sum().backward()
+    one.optimizer.step()
+    one.schedule.step()
+    one.save(7)
+    other = made()
+    assert other.restore() == 7
+    assert torch.equal(other.model.weight, one.model.weight)
+    assert other.schedule.state_dict() == one.schedule.state_dict()
+
+
+def test_a_killed_tower_training_resumes_to_the_same_weights(films: list[Film], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = teacher.build().eval()
+    whole = tower.train(films, guide, tmp_path / "whole", 4, 0, (2, 2, 1))
+
+    def killed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tower, "SAVE_EVERY", 2)
+    saved = Progress.save
+
+    def save_and_die(self: Progress, done: int) -> None:
+        saved(self, done)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        tower.train(films, guide, tmp_path / "killed", 4, 0, (2, 2, 1))
+    monkeypatch.setattr(Progress, "save", saved)
+    resumed = tower.train(films, guide, tmp_path / "killed", 4, 0, (2, 2, 1))
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_language_stage_learns_and_exports_a_checkpoint_that_chat_loads(films: list[Film], tmp_path: Path) -> None:
+    from chat.engine.base import Sampling
+    from chat.engine.checkpoint import load
+    from chat.engine.local import LocalEngine
+
+    model, tokenizer = train_language(films, tower.Tower().vision, tmp_path, pages=2, seed=0, size=SMALL)
+    export(model, tokenizer, tmp_path / "model")
+    engine = LocalEngine(load(tmp_path / "model", "cpu", None))
+    messages = (Message("system", ("s",)), Message("user", (Image.new("RGB", (50, 30)), "\nhello")))
+    assert "".join(delta.text for delta in engine.stream(messages, Sampling(8, 0), "s")) is not None
+    assert engine.limits.max_images == 5
+
+
+def test_a_page_is_the_same_book_in_every_process(pictures: Films, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    book = Lessons(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 3, 2, 2)
+    for one, other in zip(book[4], book[4], strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_gradients_reach_the_projector_and_stop_at_a_frozen_tower(pictures: Films, tmp_path: Path) -> None:
+    from finetune.pretrain import build
+
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    model = build(tokenizer, None)
+    model.model.vision_tower.requires_grad_(False)
+    batch = Lessons(pictures, tokenizer, model.config.image_token_index, 0, 2, 1)[0][0]
+    loss_of(model, batch).backward()
+    assert model.model.multi_modal_projector.linear_1.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.model.vision_tower.parameters())

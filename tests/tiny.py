@@ -1,0 +1,104 @@
+"""Tiny real checkpoints: a LLaVA of transformers' own classes with random weights, loaded as any other is.
+
+Knows how to write a checkpoint folder. Does not know engines. Widths are multiples of 64, which 4-bit on a CPU needs.
+"""
+
+import functools
+import json
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from PIL import Image
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaImageProcessorPil,
+    PreTrainedTokenizerBase,
+)
+
+from chat.engine.base import Message
+from finetune.tokenizer import IMAGE, train_tokenizer
+
+SIDE, PATCH = 56, 14
+TOKENS_PER_IMAGE = (SIDE // PATCH) ** 2
+CONTEXT_TOKENS = 1024
+
+KNOWN_LINES = (
+    "Is there pneumonia in the left lung? Yes. No.",
+    "The lungs are clear, and the heart is of normal size.",
+    "A chat between a curious user and an artificial intelligence assistant. USER: ASSISTANT:",
+    "여기에 폐렴이 있습니까? 예. 아니오. 보이지 않습니다.",
+)
+"""Few Korean letters are known, so most Korean goes through bytes, as it does in LLaVA-1.5."""
+
+
+@functools.cache
+def _tokenizer_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="hilum-tiny-tokenizer-"))
+    train_tokenizer(KNOWN_LINES * 3, folder, vocab_size=400)
+    return folder
+
+
+def tokenizer() -> PreTrainedTokenizerBase:
+    return LlamaTokenizer.from_pretrained(_tokenizer_folder())
+
+
+def build(
+    folder: Path,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    strategy: str = "default",
+    layer: int | list[int] = -2,
+    width: int = 64,
+    wander: float = 0.3,
+) -> Path:
+    """Write a checkpoint. `wander` is the spread of the random weights: the larger, the less greedy text repeats itself."""
+    words = tokenizer()
+    end = words.eos_token_id
+    vision = CLIPVisionConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4, image_size=SIDE, patch_size=PATCH
+    )
+    text = LlamaConfig(
+        vocab_size=-(-len(words) // 64) * 64, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=CONTEXT_TOKENS,
+        bos_token_id=words.bos_token_id, eos_token_id=end, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids(IMAGE),
+        image_seq_length=TOKENS_PER_IMAGE, vision_feature_select_strategy=strategy, vision_feature_layer=layer,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = LlavaForConditionalGeneration(config).to(dtype)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:
+                weight.normal_(0, wander if "vision" not in name else 0.1)
+    model.generation_config.eos_token_id = end
+    model.save_pretrained(folder)
+    for file in _tokenizer_folder().iterdir():
+        shutil.copy(file, folder)
+    LlavaImageProcessorPil(size={"height": SIDE, "width": SIDE}, do_pad=True, do_center_crop=False).save_pretrained(folder)
+    return folder
+
+
+def question(text: str, *images: Image.Image) -> tuple[Message, ...]:
+    """The shortest prompt about these images."""
+    parts = [part for image in images for part in (image, "\n")]
+    return (Message("system", ("A chat.",)), Message("user", (*parts, text)))
+
+
+def write_manifest(folder: Path, **values: object) -> None:
+    """The `hilum.json` beside the weights."""
+    (folder / "hilum.json").write_text(json.dumps(values), "utf-8")
+
+
+def picture(seed: int, size: tuple[int, int] = (80, 60)) -> Image.Image:
+    """Coloured noise in large blocks, different for every seed."""
+    rng = random.Random(seed)
+    return Image.frombytes("RGB", (8, 8), rng.randbytes(192)).resize(size, Image.Resampling.NEAREST)
