@@ -90,12 +90,15 @@ def _prepare_environment() -> None:
 
 def open_engine(settings: Settings) -> "LocalEngine":
     """The engine that the settings ask for, warmed up. Ends the program with a sentence when it is not there."""
+    from transformers.utils import logging as transformers_logging
+
     from chat.engine import checkpoint
     from chat.engine.base import EngineError
     from chat.engine.local import LocalEngine
 
     is_auto = settings.model == "auto"
     path = checkpoint.find_default(ROOT / "models", ROOT / "weights") if is_auto else Path(settings.model)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         engine = LocalEngine(checkpoint.load(path, settings.device, settings.four_bit))
         engine.warm_up()
@@ -153,7 +156,7 @@ def _open_page(settings: Settings, engine: "LocalEngine", stack: contextlib.Exit
     from chat.ui.panels import About
 
     described = engine.description
-    about = About(engine.name, described["device"], described["weights"], engine.name == EMBEDDED)
+    about = About(engine.name, described["device"], described["weights"], engine.name == EMBEDDED, engine.limits.context_tokens)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
     language = None if settings.language == "auto" else settings.language
     blocks = page.build(Assistant(engine, engine.input_side), about, sampling, language, settings.max_pixels, settings.turns)

@@ -93,7 +93,7 @@ def place(box: Box, image_size: tuple[int, int], language: Language) -> str:
     row = min(2, (box.top + box.bottom) * 3 // (2 * image_size[1]))
     words = _ROWS[language][row], _COLUMNS[language][column]
     if row == column == 1:
-        return words[0]
+        return words[1]
     # Korean names the column first, but for the middle one: 왼쪽 위, 위 가운데.
     return " ".join(reversed(words) if language == "ko" and column != 1 else words)
 

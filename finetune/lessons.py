@@ -43,9 +43,11 @@ class Films:
     labels: torch.Tensor
 
     def draw(self, rng: Random) -> tuple[Image.Image, int]:
-        """A film of a label drawn 45/30/25, stretched and padded at random, never mirrored."""
-        label = int(rng.choice(len(LABELS), p=[0.45, 0.3, 0.25]))
-        index = int(rng.choice(np.flatnonzero(self.labels.numpy() == label)))
+        """A film of a label drawn 45/30/25 among those there are, stretched and padded at random, never mirrored."""
+        labels = self.labels.numpy()
+        wanted = np.array([0.45, 0.3, 0.25]) * (np.bincount(labels, minlength=len(LABELS)) > 0)
+        label = int(rng.choice(len(LABELS), p=wanted / wanted.sum()))
+        index = int(rng.choice(np.flatnonzero(labels == label)))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         grey, _ = augment(self.pixels[index : index + 1], canvas.SIDE, generator, flip=False)
         return Image.fromarray((grey[0, 0] * 255).to(torch.uint8).numpy()).convert("RGB"), label

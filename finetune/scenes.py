@@ -3,6 +3,7 @@
 Knows how to draw and what it has drawn. Does not know questions, answers, models or files.
 """
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +43,7 @@ WORDS = (
     "CAT", "DOG", "STOP", "EXIT", "OPEN", "SHOP", "TAXI", "BUS", "CAFE", "HOTEL", "PARK", "BANK",
     "FISH", "MILK", "BREAD", "SUN", "MOON", "BOOK", "TREE", "HELLO", "LEFT", "RIGHT", "YES", "SALE",
 )  # fmt: skip
+LETTERS = string.ascii_uppercase + string.digits
 BACKGROUNDS = (
     ("white", (246, 246, 243)),
     ("white", (246, 246, 243)),
@@ -119,6 +121,24 @@ def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
     lettering = canvas.draw_lettering([COLOURS[name] for name in colours]) if lettered else None
     canvas.draw_items(rest, extents[1:])
     return Scene(canvas.image, tuple(canvas.items), lettering, background, canvas.index)
+
+
+def draw_crowd(rng: np.random.Generator) -> Scene:
+    """A square scene packed with small and medium items, or with single letters and digits: much to see per pixel.
+
+    A tower learns a shape from the number of shapes it has seen, not from the number of images.
+    """
+    background, paper = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+    colours = [name for name, rgb in COLOURS.items() if _distance(rgb, paper) >= CONTRAST]
+    canvas = _Canvas(rng, _paint_paper(rng, (336, 336), paper))
+    if rng.random() < 0.25:
+        lettering = canvas.draw_letters([COLOURS[name] for name in colours], 24)
+        return Scene(canvas.image, (), lettering, background, canvas.index)
+    pairs = [(c, s) for c in colours for s in SHAPES if (c, s) not in HELD_OUT]
+    count = int(rng.integers(12, 36))
+    kinds = [pairs[i] for i in rng.integers(len(pairs), size=count)]
+    canvas.draw_items(kinds, [SIZES[i] for i in rng.choice(3, size=count, p=(0.66, 0.3, 0.04))])
+    return Scene(canvas.image, tuple(canvas.items), None, background, canvas.index)
 
 
 def _image_size(rng: np.random.Generator) -> tuple[int, int]:
@@ -250,6 +270,26 @@ class _Canvas:
             self.index.paste(101 + j, (at.left, at.top, at.right, at.bottom))
             letters.append(at)
         return Lettering(text, Box(x, y, x + width, y + tall), tuple(letters))
+
+    def draw_letters(self, inks: Sequence[Rgb], count: int) -> Lettering:
+        """Up to `count` single capitals and digits, each at a place of its own, as one lettering."""
+        rng, text, letters = self.rng, "", []
+        for _ in range(count):
+            letter = LETTERS[rng.integers(len(LETTERS))]
+            font = _font(int(np.ceil(rng.uniform(0.1, 0.22) * self.longer / 0.7)))
+            stroke = int(rng.integers(0, 3))
+            left, top, right, bottom = (int(v) for v in font.getbbox(letter, stroke_width=stroke))
+            place = self.find_place(right - left, bottom - top)
+            if place is None:
+                continue
+            x, y = place
+            ink = inks[rng.integers(len(inks))]
+            ImageDraw.Draw(self.image).text((x - left, y - top), letter, ink, font, stroke_width=stroke)
+            at = Box(x, y, x + right - left, y + bottom - top)
+            self.index.paste(101 + len(letters), (at.left, at.top, at.right, at.bottom))
+            letters.append(at)
+            text += letter
+        return Lettering(text, Box(0, 0, *self.image.size), tuple(letters))
 
 
 def _set_type(font: ImageFont.FreeTypeFont, text: str, stroke: int, spacing: int) -> list[Box]:

@@ -33,11 +33,13 @@ def normalise(grey: torch.Tensor) -> torch.Tensor:
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve (Mann-Whitney statistic)."""
+    """Area under the ROC curve (Mann-Whitney statistic); NaN when only one class is there."""
     order = np.argsort(scores, kind="stable")
     ranks = np.empty(len(scores))
     ranks[order] = np.arange(1, len(scores) + 1)
     n = int(positive.sum())
+    if n in (0, len(scores)):
+        return float("nan")
     return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
 
 

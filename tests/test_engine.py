@@ -88,7 +88,6 @@ def test_a_stream_says_once_and_last_why_it_ended(engine: LocalEngine) -> None:
     deltas = list(engine.stream(ASKED, GREEDY, "a"))
     assert [delta.finish for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
     assert deltas[-1].finish in ("stop", "length")
-    assert not any("\ufffd" in delta.text for delta in deltas if delta.finish)
 
 
 def test_a_sampled_answer_repeats_with_its_seed_only(engine: LocalEngine) -> None:

@@ -27,7 +27,7 @@ SMALL = Size(batch=2, page=2, texts=60)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of drawn films under names of the real form, one film twice."""
     root = tmp_path_factory.mktemp("films")
-    for number in range(24):
+    for number in range(40):
         kind = ("NORMAL", "PNEUMONIA")[number % 2]
         name = f"IM-{number:04}-0001.png" if number % 2 == 0 else f"person{number}_{('bacteria', 'virus')[number % 4 // 2]}_1.png"
         (root / kind).mkdir(exist_ok=True)
@@ -48,7 +48,7 @@ def pictures(films: list[Film]) -> Films:
 
 
 def test_equal_films_are_kept_once_and_labels_come_from_names(films: list[Film]) -> None:
-    assert len(films) == 24
+    assert len(films) == 40
     assert {film.label for film in films if film.path.parent.name == "NORMAL"} == {0}
     assert all(film.label == (2 if "virus" in film.path.name else 1) for film in films if film.path.parent.name == "PNEUMONIA")
 
@@ -145,9 +145,6 @@ def test_progress_puts_everything_back(tmp_path: Path) -> None:
 def test_a_killed_tower_training_resumes_to_the_same_weights(films: list[Film], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guide = teacher.build().eval()
     whole = tower.train(films, guide, tmp_path / "whole", 4, 0, (2, 2, 1))
-
-    def killed(*args: object, **kwargs: object) -> None:
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(tower, "SAVE_EVERY", 2)
     saved = Progress.save

@@ -33,7 +33,7 @@ class Example:
 EXAMPLES = (
     Example(
         "chest.webp",
-        {"ko": "그린 흉부 X선, 음영 있음", "en": "Drawn chest X-ray with an opacity"},
+        {"ko": "모의 흉부 X선, 음영 있음", "en": "Simulated chest X-ray, opacity"},
         {
             "ko": ("폐에 음영이 있나요?", "어느 쪽에 있나요?", "반대쪽은 어떤가요?"),
             "en": ("Is there an opacity in the lungs?", "On which side is it?", "And the other side?"),
@@ -41,7 +41,7 @@ EXAMPLES = (
     ),
     Example(
         "chest-clear.webp",
-        {"ko": "그린 흉부 X선, 음영 없음", "en": "Drawn chest X-ray, clear"},
+        {"ko": "모의 흉부 X선, 음영 없음", "en": "Simulated chest X-ray, clear"},
         {
             "ko": ("폐에 음영이 있나요?", "어떤 종류의 이미지인가요?"),
             "en": ("Is there an opacity in the lungs?", "What kind of image is this?"),
@@ -65,7 +65,7 @@ EXAMPLES = (
     ),
     Example(
         "crowd.png",
-        {"ko": "큰 그림, 작은 도형들", "en": "A large sheet of small shapes"},
+        {"ko": "큰 그림 속 작은 도형들", "en": "Many small shapes"},
         {
             "ko": ("빨간 하트가 있나요?", "가운데에는 무엇이 있나요?"),
             "en": ("Is there a red heart?", "What is in the middle?"),

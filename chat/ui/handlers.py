@@ -97,7 +97,7 @@ class Handlers:
             desk.choose(Box(*map(int, event.box)) if event.box else None)
         except RequestError as error:
             trouble = error
-        return panels.stage(desk, trouble), panels.talk(desk, self.assistant.engine.limits)
+        return panels.stage(desk, trouble), panels.talk(desk, self.about)
 
     def accept(self, desk: Desk, event: gr.EventData) -> Drawing:
         """A question was sent: it stands in the conversation at once, whoever else is being answered."""
@@ -179,15 +179,14 @@ class Handlers:
                     break
                 now = time.perf_counter()
                 if now - drawn >= SECONDS_BETWEEN_DRAWINGS:
-                    growing = panels.talk(desk, self.assistant.engine.limits)
+                    growing = panels.talk(desk, self.about)
                     yield (growing, *_unchanged()[1:]) if drawn else self.draw(desk)
                     drawn = now
         log_answer(desk.last)
 
     def draw(self, desk: Desk) -> Drawing:
         """The conversation and what belongs to it."""
-        limits = self.assistant.engine.limits
-        return panels.talk(desk, limits), panels.views(desk), panels.window(desk, limits), panels.prompt(desk)
+        return panels.talk(desk, self.about), panels.views(desk), panels.window(desk, self.about), panels.prompt(desk)
 
 
 def _unchanged() -> Drawing:

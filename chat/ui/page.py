@@ -62,16 +62,15 @@ def build(
     """The whole page with its API, ready to launch."""
     handlers = Handlers(assistant, about, language, max_pixels)
     first = Desk(turns, language or "en")
-    limits = assistant.engine.limits
     with gr.Blocks(title="Hilum", analytics_enabled=False, fill_width=True, delete_cache=(60, 600)) as page:
         desk = gr.State(first, time_to_live=IDLE_SECONDS, delete_callback=lambda gone: assistant.engine.forget(gone.session))
         bar = _part("bar", panels.bar(first, about))
         with gr.Row(elem_id="hilum"):
             with gr.Column(elem_id="hilum-left"):
                 stage = _part("stage", panels.stage(first))
-                controls, views, window, prompt, model = _drawers(first, about, sampling, handlers)
+                controls, views, window, prompt, model = _drawers(first, about, sampling)
             with gr.Column(elem_id="hilum-right"):
-                talk = _part("talk", panels.talk(first, limits))
+                talk = _part("talk", panels.talk(first, about))
         foot = gr.HTML(panels.foot(first.language), elem_id="hilum-foot")
         drawn = [talk, views, window, prompt]
         everything = [desk, bar, stage, *drawn, model, foot, *controls.all]
@@ -118,7 +117,7 @@ def _part(name: str, value: panels.Value) -> Any:
     return gr.HTML(value, html_template="<div></div>", js_on_load=script(name), apply_default_css=False, elem_id=f"hilum-{name}")
 
 
-def _drawers(desk: Desk, about: About, sampling: Sampling, handlers: Handlers) -> tuple[Controls, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
+def _drawers(desk: Desk, about: About, sampling: Sampling) -> tuple[Controls, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     language = desk.language
     open_ones = ("views",)
     shelves = {name: gr.Accordion(word(name, language), open=name in open_ones, elem_classes="drawer", render=False) for name in DRAWERS}
@@ -127,7 +126,7 @@ def _drawers(desk: Desk, about: About, sampling: Sampling, handlers: Handlers) -
     with shelves["views"]:
         views = gr.HTML(panels.views(desk))
     with shelves["window"]:
-        window = gr.HTML(panels.window(desk, handlers.assistant.engine.limits))
+        window = gr.HTML(panels.window(desk, about))
     with shelves["settings"]:
         temperature = gr.Slider(0, 2, sampling.temperature, step=0.05, label=word("temperature", language))
         top_p = gr.Slider(0.05, 1, sampling.top_p, step=0.05, label=word("top_p", language))

@@ -9,7 +9,6 @@ from html import escape
 from typing import Any
 
 from chat.assistant import RequestError
-from chat.engine.base import Limits
 from chat.prompt import View
 from chat.ui.desk import Desk, Exchange
 from chat.ui.gallery import EXAMPLES, QUESTIONS, thumbnail
@@ -30,11 +29,18 @@ class About:
     device: str
     weights: str
     is_embedded: bool
+    context_tokens: int
+
+    def notice(self, language: Language) -> list[str]:
+        """What a person should know about it, and how to get another."""
+        if self.is_embedded:
+            return [word("about_embedded", language), word("about_other", language)]
+        return [word("about_model", language, name=self.name)]
 
 
-def bar(desk: Desk, about: About) -> Value:
+def bar(desk: Desk, model: About) -> Value:
     """The top of the page."""
-    return {"words": WORDS[desk.language], "language": desk.language, "model": about.name, "device": f"{about.device} · {about.weights}"}
+    return {"words": WORDS[desk.language], "language": desk.language, "model": model.name, "device": f"{model.device} · {model.weights}"}
 
 
 def stage(desk: Desk, trouble: Exception | None = None) -> Value:
@@ -54,7 +60,7 @@ def stage(desk: Desk, trouble: Exception | None = None) -> Value:
     }
 
 
-def talk(desk: Desk, limits: Limits, model: "About | None" = None) -> Value:
+def talk(desk: Desk, model: About) -> Value:
     """The conversation, the question under way, and what the model remembers."""
     language, kept = desk.language, desk.remembered
     last, total = desk.last, len(desk.exchanges)
@@ -66,11 +72,12 @@ def talk(desk: Desk, limits: Limits, model: "About | None" = None) -> Value:
         "has_image": desk.study is not None,
         "trouble": explain(desk.trouble, language) if desk.trouble else "",
         "draft": [desk.drafts, desk.draft],
+        "notice": " ".join(model.notice(language)) if model.is_embedded else "",
         "suggestions": list((desk.questions or QUESTIONS)[language]),
         "kept": len(desk.conversation.turns),
         "limit": desk.conversation.limit,
         "remembers": word("remembers", language, kept=len(desk.conversation.turns), limit=desk.conversation.limit),
-        "token_use": word("token_use", language, used=used, limit=limits.context_tokens),
+        "token_use": word("token_use", language, used=used, limit=model.context_tokens),
         "region": corners(desk.region) if desk.region else [],
     }
 
@@ -106,7 +113,7 @@ def views(desk: Desk) -> str:
 def _figure(view: View, whole: tuple[int, int], marked: tuple[View, ...], language: Language) -> str:
     frames = "".join(_frame(crop.box, whole) for crop in marked)
     title = escape(word(f"view_{view.kind}", language))
-    place = ", ".join(f"{value:,}" for value in corners(view.box))
+    place = f"x {view.box.left}–{view.box.right}<br>y {view.box.top}–{view.box.bottom}"
     return (
         f'<figure class="view" data-kind="{view.kind}"><div class="picture">'
         f'<img alt="{title}" src="{data_url(view.image, THUMBNAIL_SIDE)}">{frames}</div>'
@@ -120,7 +127,7 @@ def _frame(box: Box, whole: tuple[int, int]) -> str:
     return f'<i class="frame" style="left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%"></i>'
 
 
-def window(desk: Desk, limits: Limits) -> str:
+def window(desk: Desk, model: About) -> str:
     """Which turns the model still sees, and how much of its context the last question took."""
     language, last = desk.language, desk.last
     if last is None:
@@ -132,8 +139,8 @@ def window(desk: Desk, limits: Limits) -> str:
         for place, exchange in enumerate(desk.exchanges)
     )
     used = last.prompt.tokens
-    share = min(100.0, 100 * used / limits.context_tokens)
-    note = escape(word("window_note", language, used=used, limit=limits.context_tokens))
+    share = min(100.0, 100 * used / model.context_tokens)
+    note = escape(word("window_note", language, used=used, limit=model.context_tokens))
     return f'<ol class="turns">{rows}</ol><div class="meter"><i style="width:{share:.1f}%"></i></div><p class="quiet">{note}</p>'
 
 
@@ -149,11 +156,9 @@ def prompt(desk: Desk) -> str:
 def about(desk: Desk, model: About) -> str:
     """Which model answers, and how to get the other."""
     language = desk.language
-    lines = [word("about_embedded", language), word("about_other", language)] if model.is_embedded else []
-    lines = lines or [word("about_model", language, name=model.name)]
     facts: Mapping[str, str] = {"model": model.name, "device": model.device, "precision": model.weights}
     rows = "".join(f"<dt>{escape(word(key, language))}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
-    return "".join(f"<p>{escape(line)}</p>" for line in lines) + f'<dl class="facts">{rows}</dl>'
+    return "".join(f"<p>{escape(line)}</p>" for line in model.notice(language)) + f'<dl class="facts">{rows}</dl>'
 
 
 def foot(language: Language) -> str:

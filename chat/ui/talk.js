@@ -55,7 +55,8 @@ const stop = () => {
   trigger("stop");
 };
 const copy = async (text, node) => {
-  await navigator.clipboard.writeText(text);
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else return; // a browser gives the clipboard to secure pages only
   label(node, value().words.copied);
   setTimeout(() => label(node, value().words.copy), 1500);
 };
@@ -75,19 +76,22 @@ document.addEventListener("keydown", (event) => {
 
 const newTurn = () => {
   const question = make("div", { class: "question" }, make("span", { class: "number" }), make("p"));
-  const answer = make("div", { class: "answer" }, make("p"), make("div", { class: "note", hidden: true }), make("div", { class: "facts" }));
+  const text = make("p");
+  const answer = make("div", { class: "answer" }, text, make("div", { class: "note", hidden: true }));
   const actions = make("div", { class: "actions" },
-    button("copy", "ghost", (event) => copy(actions.parentNode.querySelector(".answer p").textContent, event.currentTarget)),
+    button("copy", "ghost", (event) => copy(text.textContent, event.currentTarget)),
     button("redo", "ghost last", () => trigger("regenerate")),
     button("edit", "ghost last", () => edit(true)),
     button("undo", "ghost last", () => trigger("undo")));
-  return make("article", { class: "turn" }, make("div", { class: "line" }, make("span")), question, answer, actions);
+  const tail = make("div", { class: "tail" }, make("span", { class: "facts" }), actions);
+  return make("article", { class: "turn" }, make("div", { class: "line" }, make("span")), question, answer, tail);
 };
 
 const NOTES = { stopped: "stopped", cut: "cut" };
 
 const drawTurn = (node, item, before, isLast, words) => {
-  const [line, question, answer, actions] = node.children;
+  const [line, question, answer, tail] = node.children;
+  const [facts, actions] = tail.children;
   const isBusy = item.state === "waiting" || item.state === "answering";
   node.dataset.state = item.state;
   node.dataset.remembered = item.is_remembered;
@@ -102,7 +106,7 @@ const drawTurn = (node, item, before, isLast, words) => {
   const note = words[NOTES[item.state]];
   answer.children[1].hidden = !note;
   setText(answer.children[1], note || "");
-  setText(answer.children[2], item.facts.join(" · "));
+  setText(facts, item.facts.join(" · "));
   actions.hidden = isBusy;
   ["copy", "regenerate", "edit", "undo"].forEach((name, place) => label(actions.children[place], words[name]));
   node.classList.toggle("is-last", isLast);
@@ -145,6 +149,17 @@ const drawComposer = (now) => {
   grow();
 };
 
+// On a phone the page scrolls, beside it the conversation does.
+const isPhone = matchMedia("(width <= 768px)");
+const isAtEnd = () =>
+  isPhone.matches
+    ? innerHeight + scrollY > scroll.getBoundingClientRect().bottom + scrollY - 80
+    : scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+const goToEnd = () => {
+  if (isPhone.matches) log.lastChild?.scrollIntoView({ block: "end" });
+  else scroll.scrollTop = scroll.scrollHeight;
+};
+
 const drawWelcome = ({ words, items, has_image, suggestions, notice }) => {
   const [, title, text, chips, small] = welcome.children;
   welcome.hidden = items.length > 0;
@@ -159,7 +174,7 @@ const drawWelcome = ({ words, items, has_image, suggestions, notice }) => {
 const draw = () => {
   const now = value();
   if (!now.words) return;
-  const isAtEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+  const follows = isAtEnd() && (now.is_busy || wasBusy);
   const isNew = log.children.length < now.items.length;
   while (log.children.length > now.items.length) log.lastChild.remove();
   while (log.children.length < now.items.length) log.append(newTurn());
@@ -169,7 +184,7 @@ const draw = () => {
   log.hidden = now.items.length === 0;
   drawWelcome(now);
   drawComposer(now);
-  if (isAtEnd || isNew) scroll.scrollTop = scroll.scrollHeight;
+  if (follows || isNew) goToEnd();
   if (wasBusy && !now.is_busy) setText(spoken, now.items.at(-1)?.answer || "");
   wasBusy = now.is_busy;
 };
