@@ -22,6 +22,7 @@ from chat.settings import Settings, SettingsError, add_flags, flag, read_setting
 
 if TYPE_CHECKING:
     from chat.engine.local import LocalEngine
+    from chat.wording import Language
 
 ROOT = Path(__file__).parent
 log = logging.getLogger("hilum")
@@ -98,7 +99,7 @@ def open_engine(settings: Settings) -> "LocalEngine":
 
     is_auto = settings.model == "auto"
     path = checkpoint.find_default(ROOT / "models", ROOT / "weights") if is_auto else Path(settings.model)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     try:
         engine = LocalEngine(checkpoint.load(path, settings.device, settings.four_bit))
         engine.warm_up()
@@ -115,7 +116,7 @@ def ask(settings: Settings, image: Path, questions: Sequence[str], as_json: bool
     from chat.ui.words import explain
     from vision.study import StudyError
 
-    language = "ko" if settings.language == "ko" else "en"
+    language: Language = "ko" if settings.language == "ko" else "en"
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
     try:
         study = cli.read_image(image, settings.max_pixels)

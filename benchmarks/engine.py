@@ -48,7 +48,9 @@ def draw_prompt(number: int) -> tuple[Message, ...]:
 def generate(loaded: Loaded, messages: tuple[Message, ...]) -> list[int]:
     """Greedy ids by transformers' own `generate`, without the end token."""
     one = encode(messages, loaded.tokenizer, loaded.image_token_id, loaded.tokens_per_image)
-    pixels = loaded.image_processor(images=list(one.images), return_tensors="pt")["pixel_values"].to(loaded.device, loaded.dtype)
+    pixels = loaded.image_processor(images=list(one.images), return_tensors="pt")["pixel_values"].to(
+        loaded.device, loaded.dtype
+    )
     ids = torch.tensor([one.ids], device=loaded.device)
     model: Any = loaded.model
     out = model.generate(
@@ -90,7 +92,9 @@ def measure_start(model: Path) -> float:
         port = probe.getsockname()[1]
     command = [sys.executable, "app.py", "serve", "--port", str(port), "--model", str(model)]
     started = time.perf_counter()
-    app = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    app = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
     try:
         while time.perf_counter() - started < 120 and app.poll() is None:
             with socket.socket() as client:

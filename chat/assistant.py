@@ -4,7 +4,7 @@ Knows studies, conversations and engines. Does not know pages, terminals or wher
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chat.conversation import Conversation, Turn
@@ -88,6 +88,14 @@ class Answer:
         }
 
 
+@dataclass(frozen=True)
+class Looking:
+    """No answer yet: close-up number `crop` of `crops` is being looked at, for a model that reads one image at a time."""
+
+    crop: int
+    crops: int
+
+
 class Assistant:
     """Answers questions about studies with one engine. `input_side` is the side of the engine's image input in pixels."""
 
@@ -110,11 +118,14 @@ class Assistant:
 
     def ask(
         self, request: Request, study: Study | None, conversation: Conversation, session: str, evidence: Evidence | None = None
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Answer | Looking]:
         """The answer as it grows; closing the iterator stops the engine and the last Answer holds what there is.
+
+        Looking comes before it, often enough that whoever waits can show progress and stop.
 
         Raises RequestError for an empty question or a missing image, EngineError when the engine fails.
         """
+        started = time.perf_counter()
         question = request.question.strip()
         if not question:
             raise RequestError("empty_question", "Type a question first.")
@@ -124,35 +135,39 @@ class Assistant:
         asked = question if language == language_of(question, language) else f"{question} {answer_in(language)}"
         views = self.views(study, request)
         lines = evidence_lines(evidence, language) if evidence and request.evidence else []
-        notes, given = self._look_at_crops(asked, views, language, request, session)
+        notes, given = yield from self._look_at_crops(asked, views, language, request, session)
         prompt = compose(
             asked, conversation, given, lines, notes, language,
             self.engine.limits, self.engine.count, request.sampling.max_new_tokens, request.system_prompt,
         )  # fmt: skip
         if notes:
             prompt = replace(prompt, views=views)
-        yield from self._answer(asked, prompt, conversation, request, session)
+        yield from self._answer(asked, prompt, conversation, request, session, started)
 
     def _look_at_crops(
         self, question: str, views: Sequence[View], language: Language, request: Request, session: str
-    ) -> tuple[list[str], Sequence[View]]:
+    ) -> Generator[Looking, None, tuple[list[str], Sequence[View]]]:
         """One pass per crop for a checkpoint that was trained on one image per prompt: notes, and the views that are left."""
         if self.engine.limits.max_images > 1 or len(views) == 1:
             return [], views
         sampling = replace(request.sampling, max_new_tokens=NOTE_TOKENS)
         notes = []
-        for crop in views[1:]:
+        for number, crop in enumerate(views[1:], start=1):
             messages = layout(question, (), [crop], (), (), language, request.system_prompt)
-            said = "".join(delta.text for delta in self.engine.stream(messages, sampling, session))
+            said = ""
+            yield Looking(number, len(views) - 1)
+            for delta in self.engine.stream(messages, sampling, session):
+                said += delta.text
+                yield Looking(number, len(views) - 1)
             notes.append(f"{close_up(crop.box, views[0].image.size, language)} {said.strip()}")
         return notes, views[:1]
 
     def _answer(
-        self, question: str, prompt: Prompt, conversation: Conversation, request: Request, session: str
+        self, question: str, prompt: Prompt, conversation: Conversation, request: Request, session: str, started: float
     ) -> Iterator[Answer]:
-        text, ids, first = "", (), 0.0
+        text, first = "", 0.0
+        ids: tuple[int, ...] = ()
         shown, digest = render(prompt.messages), fingerprint(prompt.messages)
-        started = time.perf_counter()
         for delta in self.engine.stream(prompt.messages, request.sampling, session):
             now = time.perf_counter()
             first = first or now - started

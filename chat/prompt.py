@@ -124,7 +124,9 @@ def encode(messages: Sequence[Message], tokenizer: Tokenizer, image_id: int, tok
             new, answer = [image_id] * tokens_per_image, False
             images.append(piece)
         elif isinstance(piece, Message):
-            said = [token for token in piece.ids if token != image_id] or _encode_text("".join(map(str, piece.parts)), tokenizer)
+            said = [token for token in piece.ids if token != image_id] or _encode_text(
+                "".join(map(str, piece.parts)), tokenizer
+            )
             new, answer = [*said, tokenizer.eos_token_id], True
         else:
             new, answer = _encode_text(piece, tokenizer), False

@@ -30,11 +30,13 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Every setting is a flag (`--max-pixels`) and a variable (`HILUM_MAX_PIXELS`)."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on; only this machine unless HILUM_CONTAINER=1")
     port: int = Field(7860, ge=1, le=65535, description="port of the page")
-    model: str = Field("auto", description="folder of a LLaVA checkpoint, or auto: weights/ if one lies there, else the embedded model")
+    model: str = Field("auto", description="folder of a LLaVA checkpoint; auto: the one in weights/, else the embedded")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
     four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
     language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")
@@ -54,7 +56,7 @@ class Settings(BaseSettings):
     @classmethod
     def _stay_inside(cls, host: str) -> str:
         if os.environ.get(CONTAINER) != "1" and not is_loopback(host):
-            raise ValueError("Hilum listens on this machine only (127.0.0.1); a container sets HILUM_CONTAINER=1 to open 0.0.0.0")
+            raise ValueError("must be this machine alone, such as 127.0.0.1; only HILUM_CONTAINER=1 allows 0.0.0.0")
         return host
 
 

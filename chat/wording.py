@@ -62,7 +62,7 @@ _SECTIONS = {
     },
     "en": {
         "summary": "Write the first part of the report: the summary judgement of this image, two or three plain sentences.",
-        "looked_at": "Write the second part of the report: what was looked at and how to read the attention map, two or three sentences.",
+        "looked_at": "Write the second part of the report: what was looked at and how to read the map, two or three sentences.",
         "next": "Write the third part of the report: what to check next, two or three sentences.",
         "quality": "Write the fourth part of the report: cautions about image quality and labelling, two or three sentences.",
     },

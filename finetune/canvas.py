@@ -7,7 +7,7 @@ processor (pad to a square with the mean colour, bicubic resize), so training se
 import numpy as np
 import torch
 from PIL import Image
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD  # type: ignore[attr-defined]
 
 SIDE = 336
 PATCH = 28

@@ -144,9 +144,7 @@ def _region(size: tuple[int, int], points: np.ndarray, blur: float) -> np.ndarra
     return _soft(mask, blur)
 
 
-def _compose_body(
-    rng: np.random.Generator, size: tuple[int, int], pose: _Pose, lungs: dict[str, np.ndarray]
-) -> np.ndarray:
+def _compose_body(rng: np.random.Generator, size: tuple[int, int], pose: _Pose, lungs: dict[str, np.ndarray]) -> np.ndarray:
     """Brightness, about 0..1, of the body on an image of (width, height), before the film."""
     torso = _region(size, pose.place(_sway(rng, _TORSO, 0.02)), 3)
     air = np.maximum(*(_region(size, pose.place(lungs[side]), 1.6) for side in SIDES))
@@ -217,9 +215,7 @@ def _vessels(rng: np.random.Generator, size: tuple[int, int], pose: _Pose) -> np
     return knots + 0.7 * _strokes(size, pose, curves, 0.009, 1)
 
 
-def _haze(
-    rng: np.random.Generator, index: Image.Image, lungs: dict[str, Box]
-) -> tuple[Image.Image, Opacity, Image.Image]:
+def _haze(rng: np.random.Generator, index: Image.Image, lungs: dict[str, Box]) -> tuple[Image.Image, Opacity, Image.Image]:
     """A patch of about 0..1 that ends inside one third of one lung, its truth, and the index with it marked."""
     number = int(rng.integers(2))
     side, zone = SIDES[number], int(rng.integers(3))

@@ -1,9 +1,10 @@
-"""Pretraining: the embedded model from scratch, in three stages that resume after a kill.
+"""Pretraining: the embedded model from scratch, in four stages that resume after a kill.
 
     python -m finetune.pretrain --data FOLDER [--out runs/tiny] [--export models/hilum-tiny]
 
 teacher   a ResNet34 on the films (finetune.teacher)
-tower     a CLIP tower that learns from the teacher and from drawn pictures (finetune.tower)
+spotter   a small convolutional net on scenes (finetune.spotter)
+tower     a CLIP tower that learns from both, on films and drawn pictures (finetune.tower)
 language  projector and Llama on dialogues about films, phantoms, scenes and oddities, the tower frozen
 
 FOLDER holds NORMAL/ and PNEUMONIA/ with one film per file. The same seed gives the same model on the same
@@ -24,7 +25,7 @@ from torch.utils.data import DataLoader
 from transformers import CLIPVisionModel, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from finetune import canvas, teacher, tower
+from finetune import canvas, spotter, teacher, tower
 from finetune.films import Film, find_films, load_pixels
 from finetune.lessons import IGNORED, Films, Lessons, texts
 from finetune.progress import Progress
@@ -54,7 +55,7 @@ def build(tokenizer: PreTrainedTokenizerBase, eyes: CLIPVisionModel | None) -> L
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     config = LlavaConfig(
-        vision_config=tower.vision_config(), text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_config=tower.vision_config(), text_config=text, image_token_index=tokenizer.get_vocab()["<image>"],
         image_seq_length=canvas.GRID**2, vision_feature_layer=-1, vision_feature_select_strategy="default",
     )  # fmt: skip
     model = LlavaForConditionalGeneration(config)
@@ -145,7 +146,7 @@ def train_language(
 
 def export(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write the checkpoint as Hilum loads it: bf16 safetensors, tokenizer, image processor, `hilum.json`."""
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     side = {"height": canvas.SIDE, "width": canvas.SIDE}
     LlavaImageProcessorPil(size=side, crop_size=side, do_pad=True, do_center_crop=False).save_pretrained(folder)
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"), help="training states and tokenizer")
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
+    parser.add_argument("--spotter-steps", type=int, default=600)
     parser.add_argument("--tower-steps", type=int, default=2400)
     parser.add_argument("--pages", type=int, default=850, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
@@ -169,8 +171,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     films = find_films(args.data)
-    guide = teacher.train(films, args.out, args.teacher_epochs, args.seed)
-    eyes = tower.train(films, guide, args.out, args.tower_steps, args.seed).vision
+    guides = tower.Guides(
+        teacher.train(films, args.out, args.teacher_epochs, args.seed), spotter.train(args.out, args.spotter_steps, args.seed)
+    )
+    eyes = tower.train(films, guides, args.out, args.tower_steps, args.seed).vision
     model, tokenizer = train_language(films, eyes, args.out, args.pages, args.seed, args.tower_rate)
     export(model, tokenizer, args.export)
 

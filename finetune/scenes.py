@@ -155,7 +155,7 @@ def _choose_kinds(rng: np.random.Generator, colours: Sequence[str], held_out: bo
     pairs = [(c, s) for c in colours for s in SHAPES if held_out or (c, s) not in HELD_OUT]
 
     def pick(among: Sequence[Kind]) -> Kind:
-        return among[rng.integers(len(among))]
+        return among[int(rng.integers(len(among)))]
 
     first = pick([pair for pair in pairs if pair in HELD_OUT] if held_out else pairs)
     plan, group = rng.random(), int(rng.integers(2, 6))
@@ -181,12 +181,12 @@ def _choose_sizes(rng: np.random.Generator, count: int) -> list[str]:
 def _paint_paper(rng: np.random.Generator, size: tuple[int, int], rgb: Rgb) -> Image.Image:
     """A background that stays within SHADE levels or so of `rgb`: plain, a gradient, stripes or noise."""
     width, height = size
-    rgb = tuple(int(v) for v in np.clip(np.add(rgb, rng.integers(-5, 6, 3)), 0, 255))
-    image = Image.new("RGB", size, rgb)
+    tint = tuple(int(v) for v in np.clip(np.add(rgb, rng.integers(-5, 6, 3)), 0, 255))
+    image = Image.new("RGB", size, tint)
     style = rng.choice(["plain", "gradient", "stripes", "noise"], p=[0.4, 0.25, 0.15, 0.2])
     if style == "plain":
         return image
-    other = tuple(int(v) for v in np.clip(np.add(rgb, rng.choice([-1, 1]) * SHADE), 0, 255))
+    other = tuple(int(v) for v in np.clip(np.add(tint, rng.choice([-1, 1]) * SHADE), 0, 255))
     if style == "noise":
         grain = rng.integers(0, SHADE, (height, width), dtype=np.uint8)
         return ImageChops.add(image, Image.fromarray(grain).convert("RGB"), offset=-SHADE // 2)
@@ -202,7 +202,9 @@ def _paint_paper(rng: np.random.Generator, size: tuple[int, int], rgb: Rgb) -> I
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+    return font
 
 
 class _Canvas:
@@ -242,7 +244,7 @@ class _Canvas:
                 self.image.paste(tuple((rgb * 0.6).astype(int).tolist()), place, edge)
             visible = fill.point(lambda v: 255 * (v >= 128))
             self.index.paste(len(self.items) + 1, place, visible)
-            left, top, right, bottom = visible.getbbox()
+            left, top, right, bottom = visible.getbbox() or (0, 0, 0, 0)
             x, y = place
             self.items.append(Item(kind, colour, size, Box(x + left, y + top, x + right, y + bottom)))
 
@@ -250,7 +252,7 @@ class _Canvas:
         """A number or a word in one of the inks, its letters at least 0.10 of the longer side high; None: no room."""
         rng = self.rng
         text = str(rng.integers(10 ** rng.integers(1, 4))) if rng.random() < 0.5 else WORDS[rng.integers(len(WORDS))]
-        ink, weight = inks[rng.integers(len(inks))], rng.choice([0, 0.03, 0.06])
+        ink, weight = inks[int(rng.integers(len(inks)))], rng.choice([0, 0.03, 0.06])
         for height in (rng.uniform(0.11, 0.24), 0.105):
             font = _font(int(np.ceil(height * self.longer / 0.7)))
             stroke = round(weight * height * self.longer)
@@ -273,7 +275,8 @@ class _Canvas:
 
     def draw_letters(self, inks: Sequence[Rgb], count: int) -> Lettering:
         """Up to `count` single capitals and digits, each at a place of its own, as one lettering."""
-        rng, text, letters = self.rng, "", []
+        rng, text = self.rng, ""
+        letters: list[Box] = []
         for _ in range(count):
             letter = LETTERS[rng.integers(len(LETTERS))]
             font = _font(int(np.ceil(rng.uniform(0.1, 0.22) * self.longer / 0.7)))
@@ -283,7 +286,7 @@ class _Canvas:
             if place is None:
                 continue
             x, y = place
-            ink = inks[rng.integers(len(inks))]
+            ink = inks[int(rng.integers(len(inks)))]
             ImageDraw.Draw(self.image).text((x - left, y - top), letter, ink, font, stroke_width=stroke)
             at = Box(x, y, x + right - left, y + bottom - top)
             self.index.paste(101 + len(letters), (at.left, at.top, at.right, at.bottom))

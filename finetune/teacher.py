@@ -24,7 +24,8 @@ SIDE = 160
 def build() -> ResNetForImageClassification:
     config = ResNetConfig(num_channels=1, layer_type="basic", depths=[3, 4, 6, 3], hidden_sizes=[64, 128, 256, 512])
     config.num_labels = len(LABELS)
-    return ResNetForImageClassification(config)
+    model: ResNetForImageClassification = ResNetForImageClassification(config)
+    return model
 
 
 def normalise(grey: torch.Tensor) -> torch.Tensor:
@@ -95,4 +96,5 @@ def train(films: list[Film], out: Path, epochs: int, seed: int) -> ResNetForImag
             time.perf_counter() - started,
         )
         progress.save(epoch + 1)
-    return model.eval()
+    model.eval()
+    return model

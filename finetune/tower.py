@@ -1,8 +1,8 @@
 """The tower: the embedded model's eyes, trained before it has words.
 
-Knows films, scenes, phantoms and patches. Does not know language. Each patch learns to say what is on it:
-the teacher's feature map on films, kind, colour, size and letters on scenes, lungs and opacities on phantoms.
-A language model can then read from the patches what it is asked, instead of learning to see through words.
+Knows films, scenes, phantoms and patches. Does not know language. Each patch learns to say what is on it: on films
+what the teacher sees there, on scenes what the spotter sees and kind, colour, size and letters, on phantoms lungs and
+opacities. A language model can then read from the patches what it is asked, instead of learning to see through words.
 """
 
 import logging
@@ -17,20 +17,15 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from finetune import canvas, teacher
+from finetune import canvas, spotter, teacher
 from finetune.films import Film, augment, load_pixels
-from finetune.phantom import Phantom, draw_phantom
+from finetune.patches import PHANTOM_HEADS, SCENE_HEADS, Truth, losses, phantom_truth, stacked
+from finetune.phantom import draw_phantom
 from finetune.progress import Progress
-from finetune.scenes import COLOURS, LETTERS, SHAPES, SIZES, Scene, draw_crowd, draw_scene
 
 log = logging.getLogger(__name__)
 SAVE_EVERY = 250
-CROWDS = 0.75
-LEAST_SHARE = 0.12
-"""A patch is labelled with what covers at least this share of it."""
-
-HEADS = {"kind": 1 + len(SHAPES), "colour": 1 + len(COLOURS), "size": 1 + len(SIZES), "centre": 2, "letter": 1 + len(LETTERS),
-         "lung": 3, "opacity": 2}  # fmt: skip
+HEADS = {**SCENE_HEADS, **PHANTOM_HEADS}
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -50,6 +45,7 @@ class Tower(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in HEADS.items()})
         self.to_teacher = nn.Linear(width, 512)
+        self.to_spotter = nn.Linear(width, spotter.WIDTH)
         self.diagnosis = nn.Linear(width, 3)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -59,32 +55,12 @@ class Tower(nn.Module):
         return patches
 
 
-def scene_truth(scene: Scene) -> dict[str, torch.Tensor]:
-    """(GRID * GRID,) class per head for a scene; 0 is "nothing here"."""
-    shares = canvas.patch_shares(scene.index)
-    truth = {name: np.zeros((canvas.GRID, canvas.GRID), np.int64) for name in ("kind", "colour", "size", "centre", "letter")}
-    for number, item in enumerate(scene.items, 1):
-        here = shares[:, :, number] >= LEAST_SHARE
-        centre = canvas.centre_patch(shares, number)
-        if centre:
-            here[centre] = True
-            truth["centre"][centre] = 1
-        truth["kind"][here] = 1 + SHAPES.index(item.kind)
-        truth["colour"][here] = 1 + list(COLOURS).index(item.colour)
-        truth["size"][here] = 1 + SIZES.index(item.size)
-    for number, letter in enumerate(scene.lettering.text if scene.lettering else "", 101):
-        truth["letter"][shares[:, :, number] >= 0.25] = 1 + LETTERS.index(letter)
-    return {name: torch.from_numpy(values.ravel()) for name, values in truth.items()}
+@dataclass(frozen=True)
+class Guides:
+    """The two nets that the tower learns from: `teacher` on films, `spotter` on scenes."""
 
-
-def phantom_truth(phantom: Phantom) -> dict[str, torch.Tensor]:
-    """(GRID * GRID,) class per head for a phantom."""
-    shares = canvas.patch_shares(phantom.index)
-    opacity = shares[:, :, 3] >= LEAST_SHARE
-    if phantom.opacity and (centre := canvas.centre_patch(shares, 3)):
-        opacity[centre] = True
-    lung = np.where(shares[:, :, 1] >= 0.4, 1, np.where(shares[:, :, 2] >= 0.4, 2, 0))
-    return {"opacity": torch.from_numpy(opacity.astype(np.int64).ravel()), "lung": torch.from_numpy(lung.ravel())}
+    teacher: nn.Module
+    spotter: nn.Module
 
 
 @dataclass(frozen=True)
@@ -94,8 +70,8 @@ class Batch:
     pixel_values: torch.Tensor
     teacher_input: torch.Tensor
     labels: torch.Tensor
-    scenes: dict[str, torch.Tensor]
-    phantoms: dict[str, torch.Tensor]
+    scenes: Truth
+    phantoms: Truth
 
 
 def colour_films(grey: torch.Tensor, inside: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -115,42 +91,40 @@ def batches(
         rng = np.random.default_rng([seed, step])
         index = torch.multinomial(weight, sizes[0], generator=generator)
         grey, inside = augment(films[index], canvas.SIDE, generator)
-        scenes = [(draw_crowd if rng.random() < CROWDS else draw_scene)(rng) for _ in range(sizes[1])]
+        scenes, scenes_truth = spotter.draw(rng, sizes[1])
         phantoms = [draw_phantom(rng) for _ in range(sizes[2])]
-        drawn = torch.stack([canvas.pixels(picture.image) for picture in [*scenes, *phantoms]])
-        values = canvas.normalise(torch.cat([colour_films(grey, inside, generator), drawn]))
+        shown = torch.stack([canvas.pixels(phantom.image) for phantom in phantoms])
+        values = canvas.normalise(torch.cat([colour_films(grey, inside, generator), scenes, shown]))
         small = F.interpolate(grey, (teacher.SIDE, teacher.SIDE), mode="bilinear", antialias=True)
-        truths = [scene_truth(scene) for scene in scenes], [phantom_truth(phantom) for phantom in phantoms]
-        stacked = [{name: torch.stack([truth[name] for truth in part]) for name in part[0]} for part in truths]
-        yield Batch(values, small, labels[index], stacked[0], stacked[1])
+        phantoms_truth = stacked([phantom_truth(phantom) for phantom in phantoms])
+        yield Batch(values, small, labels[index], scenes_truth, phantoms_truth)
 
 
-def _loss(tower: Tower, guide: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+def _apart(said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """1 - cosine between (n, patches, d) features, on average."""
+    return (1 - F.cosine_similarity(said.float(), wanted.float(), dim=-1)).mean()
+
+
+def _loss(tower: Tower, guides: Guides, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
     n, m = len(batch.labels), len(batch.labels) + len(batch.scenes["kind"])
     with torch.autocast("cpu", torch.bfloat16):
         patches = tower(batch.pixel_values)
+        films, scenes, phantoms = patches[:n], patches[n:m], patches[m:]
         with torch.no_grad():
-            seen = guide(teacher.normalise(batch.teacher_input), output_hidden_states=True)
-        target = (
-            F.interpolate(seen.hidden_states[-1].float(), (canvas.GRID, canvas.GRID), mode="bilinear")
-            .flatten(2)
-            .transpose(1, 2)
-        )
-        mapped = tower.to_teacher(patches[:n]).float()
-        said = tower.diagnosis(patches[:n].mean(1)).float()
-        heads = {name: tower.heads[name](patches[n:m] if name in batch.scenes else patches[m:]).float() for name in HEADS}
+            seen = guides.teacher(teacher.normalise(batch.teacher_input), output_hidden_states=True)
+            spotted = guides.spotter(batch.pixel_values[n:m])
+        coarse = seen.hidden_states[-1].float()
+        felt = F.interpolate(coarse, (canvas.GRID, canvas.GRID), mode="bilinear").flatten(2).transpose(1, 2)
+        said = tower.diagnosis(films.mean(1)).float()
+        parts = {
+            "teacher": 2 * _apart(tower.to_teacher(films), felt),
+            "spotter": 2 * _apart(tower.to_spotter(scenes), spotted),
+            **losses({name: tower.heads[name](scenes) for name in SCENE_HEADS}, batch.scenes),
+            **losses({name: tower.heads[name](phantoms) for name in PHANTOM_HEADS}, batch.phantoms),
+        }
     soft = 0.5 * seen.logits.float().softmax(-1) + 0.5 * F.one_hot(batch.labels, 3)
-    parts = {
-        "feature": 2 * (1 - F.cosine_similarity(mapped, target, dim=-1)).mean(),
-        "diagnosis": -(soft * said.log_softmax(-1)).sum(-1).mean(),
-    }
-    for name, logits in heads.items():
-        truth = {**batch.scenes, **batch.phantoms}[name]
-        each = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")
-        there = truth.flatten() > 0
-        # Most patches are empty: what is there and what is not are averaged apart, or emptiness is all that is learnt.
-        parts[name] = 0.5 * each[~there].mean() + 0.5 * (each[there].mean() if there.any() else 0)
-    return sum(parts.values(), torch.zeros(())), {name: value.item() for name, value in parts.items()}
+    parts["diagnosis"] = -(soft * said.log_softmax(-1)).sum(-1).mean()
+    return torch.stack(list(parts.values())).sum(), {name: value.item() for name, value in parts.items()}
 
 
 @torch.inference_mode()
@@ -170,7 +144,7 @@ def _auc(tower: Tower, films: torch.Tensor, sick: np.ndarray) -> float:
 
 
 def train(
-    films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (10, 20, 3)
+    films: list[Film], guides: Guides, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (8, 16, 3)
 ) -> Tower:
     """Train for `steps` batches of (films, scenes, phantoms); the state in `out` is saved often and resumed from."""
     torch.manual_seed(seed)
@@ -185,7 +159,7 @@ def train(
     first = progress.restore()
     started = time.perf_counter()
     for step, batch in enumerate(batches(pixels["train"], labels, seed, first, steps, sizes), first + 1):
-        loss, parts_of_loss = _loss(tower, guide, batch)
+        loss, parts_of_loss = _loss(tower, guides, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
@@ -193,14 +167,8 @@ def train(
         schedule.step()
         if step % 25 == 0:
             told = " ".join(f"{name} {value:.3f}" for name, value in parts_of_loss.items())
-            log.info(
-                "tower %d/%d loss %.3f %s (%.2f s a step)",
-                step,
-                steps,
-                loss.item(),
-                told,
-                (time.perf_counter() - started) / (step - first),
-            )
+            pace = (time.perf_counter() - started) / (step - first)
+            log.info("tower %d/%d loss %.3f %s (%.2f s a step)", step, steps, loss.item(), told, pace)
         if step % SAVE_EVERY == 0 or step == steps:
             log.info("tower %d val auc %.4f", step, _auc(tower, pixels["val"], sick))
             progress.save(step)

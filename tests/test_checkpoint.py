@@ -118,8 +118,7 @@ def truncated(folder: Path) -> None:
 
 def without_a_tensor(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
-    del weights["model.language_model.layers.1.mlp.up_proj.weight" if "model.language_model.layers.1.mlp.up_proj.weight" in weights
-                else "language_model.model.layers.1.mlp.up_proj.weight"]  # fmt: skip
+    del weights[next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 

@@ -15,7 +15,7 @@ from chat.engine.checkpoint import Loaded, load
 from chat.engine.decode import Letters, decode
 from chat.prompt import Encoded, encode
 
-WORDS = "Is there pneumonia 폐렴이 보입니까 왼쪽 lung 🙂 clear? \n".split(" ")
+WORDS = ["Is", "there", "pneumonia", "폐렴이", "보입니까", "왼쪽", "lung", "🙂", "clear?", "\n"]
 NEW_TOKENS = 32
 
 
@@ -83,7 +83,7 @@ def test_greedy_ids_equal_generate_on_fifty_random_prompts(loaded: Loaded) -> No
     assert different == []
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(0.1, 0.8), (1.0, 0.8), (1.7, 0.5), (1.0, 1.0)])
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.1, 0.8), (1.0, 0.8), (1.7, 0.5), (1.0, 1.0), (1.0, 1e-9)])
 def test_sampled_ids_equal_generate_with_the_same_seed(plain: Loaded, temperature: float, top_p: float) -> None:
     for seed in range(5):
         encoded = random_prompt(seed, plain)
@@ -168,6 +168,6 @@ def test_broken_bytes_spoil_no_other_character(ids: list[int]) -> None:
         for token in ids
         if token not in special
     )
-    expected = raw.decode("utf-8", errors="replace").replace("\ufffd", "").removeprefix(" ")
+    expected = raw.decode("utf-8", errors="replace").replace("\ufffd", "")
     said = "".join(spell(ids)).replace("\ufffd", "")
-    assert said.removeprefix(" ") == expected
+    assert said.lstrip(" ") == expected.lstrip(" ")

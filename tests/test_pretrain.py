@@ -11,13 +11,15 @@ from torch import nn
 
 from chat.engine.base import Message
 from chat.prompt import encode
-from finetune import canvas, teacher, tower
+from finetune import canvas, spotter, teacher, tower
 from finetune.films import Film, augment, find_films, load_pixels
 from finetune.lessons import IGNORED, MAKERS, Films, Lessons, collate, draw_lesson, texts
+from finetune.outlines import SHAPES
+from finetune.patches import scene_truth
 from finetune.phantom import draw_phantom
 from finetune.pretrain import Size, export, loss_of, train_language
 from finetune.progress import Progress
-from finetune.scenes import draw_scene
+from finetune.scenes import draw_crowd, draw_scene
 from finetune.tokenizer import train_tokenizer
 
 SMALL = Size(batch=2, page=2, texts=60)
@@ -29,7 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("films")
     for number in range(40):
         kind = ("NORMAL", "PNEUMONIA")[number % 2]
-        name = f"IM-{number:04}-0001.png" if number % 2 == 0 else f"person{number}_{('bacteria', 'virus')[number % 4 // 2]}_1.png"
+        name = (
+            f"IM-{number:04}-0001.png" if number % 2 == 0 else f"person{number}_{('bacteria', 'virus')[number % 4 // 2]}_1.png"
+        )
         (root / kind).mkdir(exist_ok=True)
         draw_phantom(np.random.default_rng(number), bool(number % 2)).image.convert("L").save(root / kind / name)
     first = next((root / "NORMAL").iterdir())
@@ -74,10 +78,24 @@ def test_the_canvas_shows_what_the_serving_processor_shows(pictures: Films, tmp_
 
 def test_a_scene_s_patches_say_what_stands_on_them() -> None:
     scene = next(s for s in (draw_scene(np.random.default_rng(n)) for n in range(50)) if len(s.items) == 3)
-    truth = tower.scene_truth(scene)
+    truth = scene_truth(scene)
     assert int(truth["centre"].sum()) == 3
     at = truth["centre"].nonzero().squeeze(1)
-    assert {tower.SHAPES[int(k) - 1] for k in truth["kind"][at]} == {item.kind for item in scene.items}
+    assert {SHAPES[int(k) - 1] for k in truth["kind"][at]} == {item.kind for item in scene.items}
+
+
+def test_a_crowd_is_packed_and_its_letters_can_be_told_apart() -> None:
+    crowds = [draw_crowd(np.random.default_rng(n)) for n in range(20)]
+    assert sum(len(crowd.items) for crowd in crowds) / sum(bool(crowd.items) for crowd in crowds) > 12
+    lettered = next(crowd for crowd in crowds if crowd.lettering)
+    assert len(lettered.lettering.letters) == len(lettered.lettering.text) > 5
+    assert (scene_truth(lettered)["letter"] > 0).sum() >= len(lettered.lettering.text)
+
+
+def test_a_finished_spotter_is_read_back_and_not_trained_again(tmp_path: Path) -> None:
+    whole = spotter.train(tmp_path, 2, 0)
+    again = spotter.train(tmp_path, 2, 1)
+    assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), again.parameters(), strict=True))
 
 
 def test_a_lesson_depends_on_its_seed_alone_and_ends_with_an_answer(pictures: Films) -> None:
@@ -142,9 +160,11 @@ def test_progress_puts_everything_back(tmp_path: Path) -> None:
     assert other.schedule.state_dict() == one.schedule.state_dict()
 
 
-def test_a_killed_tower_training_resumes_to_the_same_weights(films: list[Film], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = teacher.build().eval()
-    whole = tower.train(films, guide, tmp_path / "whole", 4, 0, (2, 2, 1))
+def test_a_killed_tower_training_resumes_to_the_same_weights(
+    films: list[Film], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guides = tower.Guides(teacher.build().eval(), spotter.Spotter().eval())
+    whole = tower.train(films, guides, tmp_path / "whole", 4, 0, (2, 2, 1))
 
     monkeypatch.setattr(tower, "SAVE_EVERY", 2)
     saved = Progress.save
@@ -156,9 +176,9 @@ def test_a_killed_tower_training_resumes_to_the_same_weights(films: list[Film], 
 
     monkeypatch.setattr(Progress, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        tower.train(films, guide, tmp_path / "killed", 4, 0, (2, 2, 1))
+        tower.train(films, guides, tmp_path / "killed", 4, 0, (2, 2, 1))
     monkeypatch.setattr(Progress, "save", saved)
-    resumed = tower.train(films, guide, tmp_path / "killed", 4, 0, (2, 2, 1))
+    resumed = tower.train(films, guides, tmp_path / "killed", 4, 0, (2, 2, 1))
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 

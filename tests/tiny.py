@@ -9,6 +9,7 @@ import random
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -46,14 +47,15 @@ def _tokenizer_folder() -> Path:
 
 
 def tokenizer() -> PreTrainedTokenizerBase:
-    return LlamaTokenizer.from_pretrained(_tokenizer_folder())
+    loaded: PreTrainedTokenizerBase = LlamaTokenizer.from_pretrained(_tokenizer_folder())
+    return loaded
 
 
 def build(
     folder: Path,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-    strategy: str = "default",
+    strategy: Literal["default", "full"] = "default",
     layer: int | list[int] = -2,
     width: int = 64,
     wander: float = 0.3,
@@ -70,11 +72,12 @@ def build(
         bos_token_id=words.bos_token_id, eos_token_id=end, pad_token_id=words.pad_token_id,
     )  # fmt: skip
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids(IMAGE),
+        vision_config=vision, text_config=text, image_token_index=words.get_vocab()[IMAGE],
         image_seq_length=TOKENS_PER_IMAGE, vision_feature_select_strategy=strategy, vision_feature_layer=layer,
     )  # fmt: skip
     torch.manual_seed(seed)
-    model = LlavaForConditionalGeneration(config).to(dtype)
+    model: Any = LlavaForConditionalGeneration(config)
+    model.to(dtype)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1:

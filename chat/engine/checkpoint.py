@@ -213,19 +213,22 @@ def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerBa
     return tokenizer
 
 
-def _load_model(path: Path, device: str, dtype: torch.dtype, quantise: bool) -> LlavaForConditionalGeneration:
-    nf4 = BitsAndBytesConfig(
+def _nf4(compute: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_compute_dtype=compute,
         bnb_4bit_use_double_quant=True,
         llm_int8_skip_modules=SIXTEEN_BIT_PARTS,
     )
+
+
+def _load_model(path: Path, device: str, dtype: torch.dtype, quantise: bool) -> LlavaForConditionalGeneration:
     loaded: Any = LlavaForConditionalGeneration.from_pretrained(
         path,
         dtype=dtype,
         device_map={"": device},
-        quantization_config=nf4 if quantise else None,
+        quantization_config=_nf4(dtype) if quantise else None,
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=False,

@@ -66,6 +66,7 @@ class Stream(Generic[T]):
     def __init__(self, turnstile: Turnstile, steps: Generator[T, None, None]) -> None:
         self._turnstile = turnstile
         self._steps = steps
+        self._ticket = object()  # the queue must not hold the stream itself, or dropping it would not close it
         self._has_turn = False
         self._is_closed = False
         self._busy = threading.Lock()
@@ -76,7 +77,7 @@ class Stream(Generic[T]):
     def __next__(self) -> T:
         with self._busy:
             if not self._has_turn and not self._is_closed:
-                self._has_turn = self._turnstile.enter(self, lambda: not self._is_closed)
+                self._has_turn = self._turnstile.enter(self._ticket, lambda: not self._is_closed)
             try:
                 return self._step()
             except BaseException:
@@ -106,4 +107,4 @@ class Stream(Generic[T]):
         self._steps.close()
         if self._has_turn:
             self._has_turn = False
-            self._turnstile.leave(self)
+            self._turnstile.leave(self._ticket)

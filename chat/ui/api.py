@@ -35,7 +35,10 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_count, value)) and value[0] < value[2] and value[1] < value[3]
+    if not isinstance(value, list) or len(value) != 4 or not all(map(_is_count, value)):
+        return False
+    left, top, right, bottom = value
+    return bool(left < right and top < bottom)
 
 
 OPTIONS: dict[str, tuple[Check, str]] = {
@@ -92,7 +95,7 @@ class Api:
         self.sampling = sampling
         self.max_pixels = max_pixels
 
-    def ask(self, image: bytes | None, question: str, options: object, desk: Desk) -> tuple[dict[str, object], Desk]:
+    def ask(self, image: bytes | None, question: str, desk: Desk, options: object = None) -> tuple[dict[str, object], Desk]:
         """The whole answer at once. A new image starts a new conversation; null goes on with the last one."""
         language: Language = language_of(question or "")
         try:
@@ -119,9 +122,9 @@ class Api:
             raise RequestError("busy", "The last question is still being answered.")
         ticket, exchange = begun
         try:
-            with closing(cast(Any, self.assistant.ask(request, desk.study, exchange.before, desk.session))) as answers:
-                for answer in answers:
-                    if not desk.keep(ticket, answer):
+            with closing(cast(Any, self.assistant.ask(request, desk.study, exchange.before, desk.session))) as steps:
+                for step in steps:
+                    if not desk.keep(ticket, step):
                         break
         finally:
             desk.finish(ticket)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import uuid4
 
-from chat.assistant import Answer, RequestError
+from chat.assistant import Answer, Looking, RequestError
 from chat.conversation import Conversation
 from chat.wording import Language
 from vision.study import Study
@@ -27,6 +27,7 @@ class Exchange:
     before: Conversation
     state: State = "waiting"
     answer: Answer | None = None
+    looking: Looking | None = None
 
 
 class Ticket:
@@ -70,14 +71,14 @@ class Desk:
 
     @property
     def remembered(self) -> int:
-        """How many of the last exchanges the model sees: now, or while it answers the one that is under way."""
-        if self.exchanges and self.exchanges[-1].state in ("waiting", "answering"):
-            return len(self.exchanges[-1].before.turns) + 1
-        return len(self.conversation.turns)
+        """How many of the last exchanges the model sees: the prompt that was sent last, with its answer."""
+        if not self.exchanges:
+            return 0
+        newest = self.exchanges[-1]
+        seen = 1 + (newest.answer.turns_in_window if newest.answer else len(newest.before.turns))
+        return seen if newest.state in ("waiting", "answering") else min(seen, len(self.conversation.turns))
 
-    def place(
-        self, study: Study | None, preview: str = "", questions: Mapping[Language, Sequence[str]] | None = None
-    ) -> None:
+    def place(self, study: Study | None, preview: str = "", questions: Mapping[Language, Sequence[str]] | None = None) -> None:
         """A new image (or none) with what the page shows of it: all under way is stopped, a new conversation begins."""
         with self._lock:
             self.clear()
@@ -120,13 +121,18 @@ class Desk:
             self._ticket.has_started = True
             return self._ticket, self.exchanges[-1]
 
-    def keep(self, ticket: Ticket, answer: Answer) -> bool:
-        """Keep the answer so far; False when nobody wants it any more."""
+    def keep(self, ticket: Ticket, step: Answer | Looking) -> bool:
+        """Keep what there is of the answer; False when nobody wants it any more."""
         with self._lock:
             if self._ticket is not ticket:
                 return False
-            self.conversation = answer.conversation
-            self.exchanges = (*self.exchanges[:-1], replace(self.exchanges[-1], state="answering", answer=answer))
+            exchange = replace(self.exchanges[-1], state="answering")
+            if isinstance(step, Answer):
+                self.conversation = step.conversation
+                exchange = replace(exchange, answer=step, looking=None)
+            else:
+                exchange = replace(exchange, looking=step)
+            self.exchanges = (*self.exchanges[:-1], exchange)
             return not ticket.is_stopped
 
     def finish(self, ticket: Ticket, trouble: Exception | None = None) -> None:

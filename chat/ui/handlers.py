@@ -146,7 +146,7 @@ class Handlers:
         return self.draw(desk)
 
     def answer(
-        self, desk: Desk, temperature: float, top_p: float, most: float, seed: float | None, crops: bool, system: str
+        self, desk: Desk, temperature: float, top_p: float, most: float, seed: str, crops: bool, system: str
     ) -> Iterator[Drawing]:
         """Answer the question that waits on the desk, if it still does. Closing this stops the engine."""
         begun = desk.begin()
@@ -154,12 +154,12 @@ class Handlers:
             yield _unchanged()
             return
         ticket, exchange = begun
-        sampling = Sampling(int(most), float(temperature), float(top_p), None if seed is None else int(seed))
         language = language_of(exchange.question, desk.language)
         regions = (desk.region,) if desk.region else ()
-        request = Request(exchange.question, sampling, language, crops=crops, regions=regions, system_prompt=system)
         trouble: Exception | None = None
         try:
+            sampling = Sampling(int(most), float(temperature), float(top_p), _seed(seed))
+            request = Request(exchange.question, sampling, language, crops=crops, regions=regions, system_prompt=system)
             yield from self._grow(desk, ticket, exchange, request)
         except (RequestError, EngineError) as error:
             trouble = error
@@ -172,15 +172,14 @@ class Handlers:
 
     def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Drawing]:
         drawn = 0.0
-        answers = self.assistant.ask(request, desk.study, exchange.before, desk.session)
-        with closing(cast(Any, answers)):
-            for answer in answers:
-                if not desk.keep(ticket, answer):
+        steps = self.assistant.ask(request, desk.study, exchange.before, desk.session)
+        with closing(cast(Any, steps)):
+            for step in steps:
+                if not desk.keep(ticket, step):
                     break
                 now = time.perf_counter()
                 if now - drawn >= SECONDS_BETWEEN_DRAWINGS:
-                    growing = panels.talk(desk, self.about)
-                    yield (growing, *_unchanged()[1:]) if drawn else self.draw(desk)
+                    yield panels.talk(desk, self.about), *_unchanged()[1:]
                     drawn = now
         log_answer(desk.last)
 
@@ -191,6 +190,17 @@ class Handlers:
 
 def _unchanged() -> Drawing:
     return (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+
+
+def _seed(text: str) -> int | None:
+    """None for an empty field. Raises RequestError for what is no seed."""
+    try:
+        seed = int(text) if text.strip() else None
+    except ValueError:
+        seed = -1
+    if seed is not None and not 0 <= seed < 2**63:
+        raise RequestError("bad_seed", "The seed must be a whole number from 0, or empty.")
+    return seed
 
 
 def _spoken(accepted: str) -> Language:

@@ -20,7 +20,7 @@ from chat.ui.door import Door
 from chat.ui.handlers import Handlers
 from chat.ui.panels import About
 from chat.ui.theme import css, script, theme
-from chat.ui.upload import MOST_MEGABYTES, Upload
+from chat.ui.upload import MOST_MEGABYTES, upload
 from chat.ui.words import word
 from chat.wording import Language
 
@@ -39,7 +39,7 @@ class Controls:
     temperature: gr.Slider
     top_p: gr.Slider
     most: gr.Slider
-    seed: gr.Number
+    seed: gr.Textbox
     crops: gr.Checkbox
     system: gr.Textbox
     drawers: tuple[gr.Accordion, ...]
@@ -57,13 +57,19 @@ DRAWERS = ("views", "window", "settings", "prompt", "about")
 
 
 def build(
-    assistant: Assistant, about: About, sampling: Sampling, language: Language | None, max_pixels: int, turns: int = DEFAULT_TURNS
+    assistant: Assistant,
+    about: About,
+    sampling: Sampling,
+    language: Language | None,
+    max_pixels: int,
+    turns: int = DEFAULT_TURNS,
 ) -> gr.Blocks:
     """The whole page with its API, ready to launch."""
     handlers = Handlers(assistant, about, language, max_pixels)
     first = Desk(turns, language or "en")
     with gr.Blocks(title="Hilum", analytics_enabled=False, fill_width=True, delete_cache=(60, 600)) as page:
         desk = gr.State(first, time_to_live=IDLE_SECONDS, delete_callback=lambda gone: assistant.engine.forget(gone.session))
+        _api(Api(assistant, sampling, max_pixels), desk)  # first, so that its names are its own
         bar = _part("bar", panels.bar(first, about))
         with gr.Row(elem_id="hilum"):
             with gr.Column(elem_id="hilum-left"):
@@ -96,9 +102,9 @@ def build(
             )
         for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo), (talk.clear, handlers.clear)):
             event(act, desk, drawn, queue=False, **hidden)
-        _api(Api(assistant, sampling, max_pixels), desk)
     page.queue(max_size=MOST_WAITING)
-    return page
+    built: gr.Blocks = page
+    return built
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> str:
@@ -114,15 +120,13 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
 
 def _part(name: str, value: panels.Value) -> Any:
     """A part of the page that is drawn by its own script; it says nothing but what its value says."""
-    return gr.HTML(value, html_template="<div></div>", js_on_load=script(name), apply_default_css=False, elem_id=f"hilum-{name}")
+    empty = "<div></div>"
+    return gr.HTML(value, html_template=empty, js_on_load=script(name), apply_default_css=False, elem_id=f"hilum-{name}")
 
 
 def _drawers(desk: Desk, about: About, sampling: Sampling) -> tuple[Controls, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     language = desk.language
-    open_ones = ("views",)
-    shelves = {name: gr.Accordion(word(name, language), open=name in open_ones, elem_classes="drawer", render=False) for name in DRAWERS}
-    for name in DRAWERS:
-        shelves[name].render()
+    shelves = {name: gr.Accordion(word(name, language), open=name == "views", elem_classes="drawer") for name in DRAWERS}
     with shelves["views"]:
         views = gr.HTML(panels.views(desk))
     with shelves["window"]:
@@ -131,7 +135,7 @@ def _drawers(desk: Desk, about: About, sampling: Sampling) -> tuple[Controls, gr
         temperature = gr.Slider(0, 2, sampling.temperature, step=0.05, label=word("temperature", language))
         top_p = gr.Slider(0.05, 1, sampling.top_p, step=0.05, label=word("top_p", language))
         most = gr.Slider(16, 2048, sampling.max_new_tokens, step=16, label=word("max_new_tokens", language))
-        seed = gr.Number(sampling.seed, precision=0, minimum=0, label=word("seed", language))
+        seed = gr.Textbox("" if sampling.seed is None else str(sampling.seed), max_lines=1, label=word("seed", language))
         crops = gr.Checkbox(True, label=word("crops", language))
         system = gr.Textbox(SYSTEM, lines=3, max_lines=8, label=word("system_prompt", language))
     with shelves["prompt"]:
@@ -143,11 +147,12 @@ def _drawers(desk: Desk, about: About, sampling: Sampling) -> tuple[Controls, gr
 
 def _labels(language: Language) -> list[Any]:
     """The labels of `Controls.all`, in its order."""
-    names = ("temperature", "top_p", "max_new_tokens", "seed", "crops", "system_prompt")
-    told = {f"{name}_info" for name in ("temperature", "top_p", "seed", "crops")}
-    fields = [
-        gr.update(label=word(name, language), info=word(f"{name}_info", language) if f"{name}_info" in told else None) for name in names
-    ]
+
+    def field(name: str, is_told: bool) -> Any:
+        return gr.update(label=word(name, language), info=word(f"{name}_info", language) if is_told else None)
+
+    fields = [field(name, is_told=True) for name in ("temperature", "top_p")] + [field("max_new_tokens", is_told=False)]
+    fields += [field(name, is_told=True) for name in ("seed", "crops")] + [field("system_prompt", is_told=False)]
     return [*fields, *(gr.update(label=word(name, language)) for name in DRAWERS)]
 
 
@@ -162,11 +167,12 @@ def _everything(desk: Desk, handlers: Handlers) -> list[Any]:
 def _api(api: Api, desk: gr.State) -> None:
     """The two endpoints that a client may call by name; their components are never shown."""
     with gr.Column(visible=False):
-        image, question, options = Upload(label="image"), gr.Textbox(label="question"), gr.JSON(label="options")
+        image, question, options = upload("image"), gr.Textbox(label="question"), gr.JSON(label="options")
         result, cleared = gr.JSON(label="result"), gr.JSON(label="cleared")
         ask, clear = gr.Button(), gr.Button()
     ask.click(
-        api.ask, [image, question, options, desk], [result, desk], api_name="ask", concurrency_id=ENGINE, concurrency_limit=1,
+        api.ask, [image, question, desk, options], [result, desk], api_name="ask", concurrency_id=ENGINE, concurrency_limit=1,
         api_description="Ask about an image; null continues the conversation about the last one.",
     )  # fmt: skip
-    clear.click(api.clear, desk, [cleared, desk], api_name="clear", api_description="Forget this session's image and conversation.")
+    forgetting = "Forget this session's image and conversation."
+    clear.click(api.clear, desk, [cleared, desk], api_name="clear", api_description=forgetting)

@@ -40,7 +40,12 @@ class About:
 
 def bar(desk: Desk, model: About) -> Value:
     """The top of the page."""
-    return {"words": WORDS[desk.language], "language": desk.language, "model": model.name, "device": f"{model.device} · {model.weights}"}
+    return {
+        "words": WORDS[desk.language],
+        "language": desk.language,
+        "model": model.name,
+        "device": f"{model.device} · {model.weights}",
+    }
 
 
 def stage(desk: Desk, trouble: Exception | None = None) -> Value:
@@ -62,21 +67,22 @@ def stage(desk: Desk, trouble: Exception | None = None) -> Value:
 
 def talk(desk: Desk, model: About) -> Value:
     """The conversation, the question under way, and what the model remembers."""
-    language, kept = desk.language, desk.remembered
+    language, seen = desk.language, desk.remembered
+    kept = min(seen, desk.conversation.limit)
     last, total = desk.last, len(desk.exchanges)
     used = last.prompt.tokens + last.tokens if last else 0
     return {
         "words": WORDS[language],
-        "items": [_item(e, total - place <= kept, language) for place, e in enumerate(desk.exchanges)],
+        "items": [_item(e, total - place <= seen, language) for place, e in enumerate(desk.exchanges)],
         "is_busy": desk.is_answering,
         "has_image": desk.study is not None,
         "trouble": explain(desk.trouble, language) if desk.trouble else "",
         "draft": [desk.drafts, desk.draft],
         "notice": " ".join(model.notice(language)) if model.is_embedded else "",
         "suggestions": list((desk.questions or QUESTIONS)[language]),
-        "kept": len(desk.conversation.turns),
+        "kept": kept,
         "limit": desk.conversation.limit,
-        "remembers": word("remembers", language, kept=len(desk.conversation.turns), limit=desk.conversation.limit),
+        "remembers": word("remembers", language, kept=kept, limit=desk.conversation.limit),
         "token_use": word("token_use", language, used=used, limit=model.context_tokens),
         "region": corners(desk.region) if desk.region else [],
     }
@@ -94,10 +100,20 @@ def _item(exchange: Exchange, is_remembered: bool, language: Language) -> Value:
         "number": exchange.number,
         "question": exchange.question,
         "answer": answer.text if answer else "",
+        "doing": _doing(exchange, language),
         "state": exchange.state,
         "is_remembered": is_remembered,
         "facts": facts,
     }
+
+
+def _doing(exchange: Exchange, language: Language) -> str:
+    """What stands in for an answer that has not begun."""
+    if exchange.state == "waiting":
+        return word("queued", language)
+    if exchange.looking:
+        return word("looking", language, crop=exchange.looking.crop, crops=exchange.looking.crops)
+    return word("thinking", language)
 
 
 def views(desk: Desk) -> str:
@@ -106,7 +122,10 @@ def views(desk: Desk) -> str:
     if last is None:
         return _quiet(word("views_none", language))
     whole = last.prompt.views[0].image.size
-    figures = [_figure(view, whole, last.prompt.views[1:] if place == 0 else (), language) for place, view in enumerate(last.prompt.views)]
+    figures = [
+        _figure(view, whole, last.prompt.views[1:] if place == 0 else (), language)
+        for place, view in enumerate(last.prompt.views)
+    ]
     return f'<div class="views">{"".join(figures)}</div>'
 
 
@@ -141,7 +160,8 @@ def window(desk: Desk, model: About) -> str:
     used = last.prompt.tokens
     share = min(100.0, 100 * used / model.context_tokens)
     note = escape(word("window_note", language, used=used, limit=model.context_tokens))
-    return f'<ol class="turns">{rows}</ol><div class="meter"><i style="width:{share:.1f}%"></i></div><p class="quiet">{note}</p>'
+    meter = f'<div class="meter"><i style="width:{share:.1f}%"></i></div>'
+    return f'<ol class="turns">{rows}</ol>{meter}<p class="quiet">{note}</p>'
 
 
 def prompt(desk: Desk) -> str:
@@ -150,7 +170,8 @@ def prompt(desk: Desk) -> str:
     if last is None:
         return _quiet(word("prompt_none", desk.language))
     label = escape(word("prompt_hash", desk.language))
-    return f'<pre class="prompt">{escape(last.prompt_text)}</pre><p class="hash"><b>{label}</b> <code>{last.prompt_hash}</code></p>'
+    digest = f'<p class="hash"><b>{label}</b> <code>{last.prompt_hash}</code></p>'
+    return f'<pre class="prompt">{escape(last.prompt_text)}</pre>{digest}'
 
 
 def about(desk: Desk, model: About) -> str:

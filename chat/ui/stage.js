@@ -40,8 +40,8 @@ const place = async (file) => {
   say("");
   busy.hidden = false;
   try {
-    // The name stays here: it may say more about a person than the image does.
-    const plain = new File([file], "image", { type: "application/octet-stream" });
+    // The name stays here: it may say more about a person than the image does. Its stand-in is nobody else's.
+    const plain = new File([file], Math.random().toString(36).slice(2), { type: "application/octet-stream" });
     const { path } = await upload(plain);
     trigger("place", { path });
   } catch {

@@ -100,8 +100,7 @@ const drawTurn = (node, item, before, isLast, words) => {
   setText(question.children[0], String(item.number));
   setText(question.children[1], item.question);
   question.setAttribute("aria-label", words.you);
-  const text = item.answer || (isBusy ? words[item.state === "waiting" ? "queued" : "thinking"] : "");
-  setText(answer.children[0], text);
+  setText(answer.children[0], item.answer || (isBusy ? item.doing : ""));
   answer.dataset.isEmpty = !item.answer;
   const note = words[NOTES[item.state]];
   answer.children[1].hidden = !note;

@@ -1,0 +1,74 @@
+"""Patches: what stands on each patch of a drawn picture, as classes that a tower can be taught.
+
+Knows the truth of scenes and phantoms and the patch grid. Does not know towers or language.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from finetune import canvas
+from finetune.outlines import SHAPES
+from finetune.phantom import Phantom
+from finetune.scenes import COLOURS, LETTERS, SIZES, Scene
+
+LEAST_SHARE = 0.12
+"""A patch is labelled with what covers at least this share of it."""
+
+SCENE_HEADS = {
+    "kind": 1 + len(SHAPES),
+    "colour": 1 + len(COLOURS),
+    "size": 1 + len(SIZES),
+    "centre": 2,
+    "letter": 1 + len(LETTERS),
+}
+PHANTOM_HEADS = {"lung": 3, "opacity": 2}
+
+Truth = dict[str, torch.Tensor]
+
+
+def scene_truth(scene: Scene) -> Truth:
+    """(GRID * GRID,) class per head of SCENE_HEADS; 0 is "nothing here"."""
+    shares = canvas.patch_shares(scene.index)
+    truth = {name: np.zeros((canvas.GRID, canvas.GRID), np.int64) for name in SCENE_HEADS}
+    for number, item in enumerate(scene.items, 1):
+        here = shares[:, :, number] >= LEAST_SHARE
+        if centre := canvas.centre_patch(shares, number):
+            here[centre] = True
+            truth["centre"][centre] = 1
+        truth["kind"][here] = 1 + SHAPES.index(item.kind)
+        truth["colour"][here] = 1 + list(COLOURS).index(item.colour)
+        truth["size"][here] = 1 + SIZES.index(item.size)
+    for number, letter in enumerate(scene.lettering.text if scene.lettering else "", 101):
+        truth["letter"][shares[:, :, number] >= 0.25] = 1 + LETTERS.index(letter)
+    return {name: torch.from_numpy(values.ravel()) for name, values in truth.items()}
+
+
+def phantom_truth(phantom: Phantom) -> Truth:
+    """(GRID * GRID,) class per head of PHANTOM_HEADS."""
+    shares = canvas.patch_shares(phantom.index)
+    opacity = shares[:, :, 3] >= LEAST_SHARE
+    if phantom.opacity and (centre := canvas.centre_patch(shares, 3)):
+        opacity[centre] = True
+    lung = np.where(shares[:, :, 1] >= 0.4, 1, np.where(shares[:, :, 2] >= 0.4, 2, 0))
+    return {"opacity": torch.from_numpy(opacity.astype(np.int64).ravel()), "lung": torch.from_numpy(lung.ravel())}
+
+
+def stacked(truths: Sequence[Truth]) -> Truth:
+    return {name: torch.stack([truth[name] for truth in truths]) for name in truths[0]}
+
+
+def losses(logits: Mapping[str, torch.Tensor], truth: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Cross-entropy per head for (n, patches, classes) logits and (n, patches) classes.
+
+    Most patches are empty: what is there and what is not are averaged apart, or emptiness is all that is learnt.
+    """
+    result = {}
+    for name, said in logits.items():
+        wanted = truth[name].flatten()
+        each = F.cross_entropy(said.float().flatten(0, 1), wanted, reduction="none")
+        there = wanted > 0
+        result[name] = 0.5 * each[~there].mean() + 0.5 * (each[there].mean() if there.any() else each.new_zeros(()))
+    return result
