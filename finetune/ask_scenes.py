@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 
 from chat.wording import Language
+from finetune.easel import COLOURS
 from finetune.exchange import Exchange, Random, closed_answer
 from finetune.outlines import SHAPES
 from finetune.scene_ko import RANKS
 from finetune.scene_speaker import GROUNDS, OPEN, Said, Speaker
 from finetune.scene_view import other_value, pick
 from finetune.scene_words import EnglishNoun, It, KoreanNoun, Noun, Ref, claim_of, lowered
-from finetune.scenes import COLOURS, Scene
+from finetune.scenes import Scene
 
 __all__ = ["FOLLOW_UPS", "KINDS", "ask_about_scene", "ask_kind", "claim_of"]
 

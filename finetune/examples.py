@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from finetune.easel import COLOURS
 from finetune.outlines import SHAPES, TILT, outline
 from finetune.phantom import draw_phantom
-from finetune.scenes import COLOURS, draw_scene
+from finetune.scenes import draw_scene
 
 FOLDER = Path(__file__).parents[1] / "chat" / "ui" / "examples"
 CROWD_SIZE = (2400, 1600)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from finetune import canvas
+from finetune.easel import COLOURS, LETTERS, SIZES
 from finetune.outlines import SHAPES
 from finetune.phantom import Phantom
-from finetune.scenes import COLOURS, LETTERS, SIZES, Scene
+from finetune.scenes import Scene
 
 LEAST_SHARE = 0.12
 """A patch is labelled with what covers at least this share of it."""

@@ -9,10 +9,11 @@ from functools import cached_property
 from itertools import combinations
 from typing import TypeVar
 
+from finetune.easel import COLOURS, Item
 from finetune.exchange import Random
 from finetune.outlines import SHAPES
 from finetune.scene_words import CELLS, Ref
-from finetune.scenes import COLOURS, HELD_OUT, Item, Scene
+from finetune.scenes import HELD_OUT, Scene
 
 MARGIN = 0.05  # nearer to a border of the grid, a centre has no sure cell
 APART = 0.12  # the least distance of two centres, as a part of the side, that "left of" or "above" stands for

@@ -219,27 +219,32 @@ def test_a_question_that_does_not_fit_comes_back_to_the_person(page: Page) -> No
     assert page.input_value("#hilum-question").startswith("why why")
 
 
-def test_regenerate_edit_undo_and_clear(page: Page) -> None:
-    show_image(page)
+def test_regenerate_edit_undo_and_clear(page: Page, served: Served) -> None:
+    def wait_for_the_answer() -> None:
+        expect(page.locator(".send")).to_have_class(re.compile("busy"))
+        expect(page.locator(".send")).not_to_have_class(re.compile("busy"))
+
+    show_small_image(page)
+    served.engine.pause = 0.02
     ask(page, "One?")
     ask(page, "Two?")
     said = answer_of(page)
     page.get_by_role("button", name="Regenerate").click()
-    expect(page.locator(".turn").last).to_have_attribute("data-state", "cut")
-    assert answer_of(page) == said
+    wait_for_the_answer()
+    assert answer_of(page) == said and page.locator(".number").all_inner_texts() == ["1", "2"]
     page.get_by_role("button", name="Edit question").click()
     assert page.input_value("#hilum-question") == "Two?"
     page.fill("#hilum-question", "Three?")
     page.press("#hilum-question", "Enter")
-    expect(page.locator(".question p").last).to_have_text("Three?")
-    expect(page.locator(".turn").last).to_have_attribute("data-state", "cut")
+    wait_for_the_answer()
+    expect(page.locator(".question p")).to_have_text(["One?", "Three?"])
     page.get_by_role("button", name="Undo").click()
     expect(page.locator(".question p")).to_have_text(["One?"])
     page.get_by_role("button", name="Copy").click()
     assert page.evaluate("navigator.clipboard.readText()") == answer_of(page)
     page.get_by_role("button", name="Clear conversation").click()
     expect(page.locator(".turn")).to_have_count(0)
-    expect(page.locator(".size")).to_have_text("361 × 367")
+    expect(page.locator(".size")).to_have_text(f"{tiny.SIDE} × 40")
 
 
 def test_a_dragged_box_is_what_the_model_is_given(page: Page) -> None:

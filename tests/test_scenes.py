@@ -5,7 +5,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from finetune.scenes import EXTENT, HELD_OUT, SHAPES, WORDS, Scene, draw_scene
+from finetune.easel import EXTENT, WORDS
+from finetune.outlines import SHAPES
+from finetune.scenes import HELD_OUT, Scene, draw_scene
 from vision.tiling import Box
 
 

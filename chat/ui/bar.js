@@ -1,9 +1,10 @@
 // The bar: name, model, language, light and dark. Knows its own value; does not know the conversation.
 
+const speak = (language) => opened().then(() => trigger("speak", { language }));
 const chip = make("span", { class: "chip" }, make("i"), make("b"), make("span"));
 const tagline = make("span", { class: "tagline" });
-const ko = make("button", { type: "button", lang: "ko", text: "한국어", onclick: () => trigger("speak", { language: "ko" }) });
-const en = make("button", { type: "button", lang: "en", text: "English", onclick: () => trigger("speak", { language: "en" }) });
+const ko = make("button", { type: "button", lang: "ko", text: "한국어", onclick: () => speak("ko") });
+const en = make("button", { type: "button", lang: "en", text: "English", onclick: () => speak("en") });
 const languages = make("div", { class: "languages", role: "group" }, ko, en);
 const isDark = () => document.body.classList.contains("dark");
 const theme = button("moon", "round", () => {
@@ -17,6 +18,7 @@ const draw = () => {
   const { words, language, model, device } = props.value || {};
   if (!words) return;
   document.documentElement.lang = language;
+  if (props.value.is_open) document.body.dataset.hilum = "open";
   setText(tagline, words.tagline);
   setText(chip.children[1], model);
   setText(chip.children[2], device);

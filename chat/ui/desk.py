@@ -44,6 +44,7 @@ class Desk:
     def __init__(self, turns: int, language: Language) -> None:
         self.session = uuid4().hex
         self.language: Language = language
+        self.is_open = False
         self.study: Study | None = None
         self.preview = ""
         self.questions: Mapping[Language, Sequence[str]] | None = None
@@ -54,7 +55,7 @@ class Desk:
         self.drafts = 0
         self.draft = ""
         self._ticket: Ticket | None = None
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Desk":
         """Gradio copies the first desk for every session: each gets an empty one of its own."""
@@ -80,13 +81,13 @@ class Desk:
 
     def place(self, study: Study | None, preview: str = "", questions: Mapping[Language, Sequence[str]] | None = None) -> None:
         """A new image (or none) with what the page shows of it: all under way is stopped, a new conversation begins."""
-        with self._lock:
+        with self.lock:
             self.clear()
             self.study, self.preview, self.questions, self.region = study, preview, questions, None
 
     def clear(self) -> None:
         """Forget the conversation and keep the image."""
-        with self._lock:
+        with self.lock:
             self.stop()
             self._ticket = None
             self.conversation, self.exchanges, self.trouble = self.conversation.cleared(), (), None
@@ -94,12 +95,12 @@ class Desk:
 
     def choose(self, box: Box | None) -> None:
         """The part of the image that the next questions are about. Raises RequestError when it lies outside."""
-        with self._lock:
+        with self.lock:
             self.region = inside(box, self.study.image.size) if box and self.study else None
 
     def accept(self, question: str) -> Ticket:
         """Take a question, which now waits for its answer. Raises RequestError when it cannot be asked now."""
-        with self._lock:
+        with self.lock:
             if self._ticket is not None and self._ticket.has_started:
                 raise RequestError("busy", "The last question is still being answered.")
             if not question.strip():
@@ -115,7 +116,7 @@ class Desk:
 
     def begin(self) -> tuple[Ticket, Exchange] | None:
         """The question that waits for an answer, if it still does."""
-        with self._lock:
+        with self.lock:
             if self._ticket is None or self._ticket.has_started:
                 return None
             self._ticket.has_started = True
@@ -123,7 +124,7 @@ class Desk:
 
     def keep(self, ticket: Ticket, step: Answer | Looking) -> bool:
         """Keep what there is of the answer; False when nobody wants it any more."""
-        with self._lock:
+        with self.lock:
             if self._ticket is not ticket:
                 return False
             exchange = replace(self.exchanges[-1], state="answering")
@@ -137,7 +138,7 @@ class Desk:
 
     def finish(self, ticket: Ticket, trouble: Exception | None = None) -> None:
         """The question is over: answered, stopped, or in trouble. Without an answer it goes back to the draft."""
-        with self._lock:
+        with self.lock:
             if self._ticket is not ticket:
                 return
             self._ticket, self.trouble = None, trouble
@@ -151,7 +152,7 @@ class Desk:
 
     def stop(self) -> None:
         """Ask whoever answers to end; a question that only waits is over at once."""
-        with self._lock:
+        with self.lock:
             if self._ticket is not None:
                 self._ticket.is_stopped = True
                 if not self._ticket.has_started:
@@ -159,7 +160,7 @@ class Desk:
 
     def take_back(self) -> str:
         """Undo the last exchange, exactly; its question. Raises RequestError while one is under way or none is left."""
-        with self._lock:
+        with self.lock:
             if self._ticket is not None:
                 raise RequestError("busy", "The last question is still being answered.")
             if not self.exchanges:

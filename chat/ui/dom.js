@@ -58,3 +58,8 @@ const label = (node, text) => {
 const setText = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
 };
+
+// Until the server has made a place for this tab, whatever a person does waits.
+const opened = async () => {
+  while (!document.body.dataset.hilum) await new Promise((go) => setTimeout(go, 30));
+};

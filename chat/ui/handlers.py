@@ -44,6 +44,7 @@ class Handlers:
     def open(self, desk: Desk, request: gr.Request) -> Desk:
         """A browser has come: in its language, unless the person who started Hilum chose one."""
         desk.language = self.language or _spoken(request.headers.get("accept-language", ""))
+        desk.is_open = True
         self._present[str(request.session_hash)] = desk
         return desk
 
@@ -129,7 +130,7 @@ class Handlers:
     def stop(self, desk: Desk) -> Drawing:
         """Stop the answer that is under way; what there is of it stays."""
         desk.stop()
-        return self.draw(desk)
+        return _unchanged() if desk.is_answering else self.draw(desk)
 
     def undo(self, desk: Desk) -> Drawing:
         """Take the last exchange back."""

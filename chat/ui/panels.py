@@ -3,6 +3,7 @@
 Knows desks, words and thumbnails. Does not know components or events; what is text is escaped here or set as text there.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -43,6 +44,7 @@ def bar(desk: Desk, model: About) -> Value:
     return {
         "words": WORDS[desk.language],
         "language": desk.language,
+        "is_open": desk.is_open,
         "model": model.name,
         "device": f"{model.device} · {model.weights}",
     }
@@ -66,7 +68,15 @@ def stage(desk: Desk, trouble: Exception | None = None) -> Value:
 
 
 def talk(desk: Desk, model: About) -> Value:
-    """The conversation, the question under way, and what the model remembers."""
+    """The conversation, the question under way, and what the model remembers.
+
+    `drawn` grows with the desk's state, so that a page can tell which of two drawings is the newer one.
+    """
+    with desk.lock:
+        return _talk(desk, model) | {"drawn": time.time_ns() // 1000}
+
+
+def _talk(desk: Desk, model: About) -> Value:
     language, seen = desk.language, desk.remembered
     kept = min(seen, desk.conversation.limit)
     last, total = desk.last, len(desk.exchanges)

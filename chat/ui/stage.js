@@ -43,6 +43,7 @@ const place = async (file) => {
     // The name stays here: it may say more about a person than the image does. Its stand-in is nobody else's.
     const plain = new File([file], Math.random().toString(36).slice(2), { type: "application/octet-stream" });
     const { path } = await upload(plain);
+    await opened();
     trigger("place", { path });
   } catch {
     busy.hidden = true;
@@ -118,11 +119,17 @@ canvas.addEventListener("pointercancel", () => {
   draw();
 });
 
+const choose = async (index) => {
+  busy.hidden = false;
+  await opened();
+  trigger("example", { index });
+};
+
 const drawGallery = (examples) => {
   gallery.hidden = !examples.length;
   shelf.replaceChildren(
     ...examples.map(({ thumb, title }, index) =>
-      make("button", { type: "button", title, onclick: () => { busy.hidden = false; trigger("example", { index }); } },
+      make("button", { type: "button", title, onclick: () => choose(index) },
         make("img", { src: thumb, alt: "" }), make("span", { text: title }))),
   );
 };

@@ -22,7 +22,8 @@ const composer = make("div", { class: "composer" }, trouble, editing, part, fiel
 element.replaceChildren(make("section", { class: "talk" }, make("div", { class: "scroll" }, welcome, log), composer, spoken));
 const scroll = element.querySelector(".scroll");
 
-const value = () => props.value || {};
+let current = {};
+const value = () => current;
 let isEditing = false;
 let drafts = 0;
 let wasBusy = false;
@@ -44,7 +45,8 @@ const edit = (on) => {
 };
 const submit = (text = input.value) => {
   if (value().is_busy || !text.trim()) return;
-  trigger(isEditing ? "edit" : "ask", { text });
+  const event = isEditing ? "edit" : "ask";
+  opened().then(() => trigger(event, { text }));
   isEditing = false;
   editing.hidden = true;
 };
@@ -171,8 +173,9 @@ const drawWelcome = ({ words, items, has_image, suggestions, notice }) => {
 };
 
 const draw = () => {
-  const now = value();
-  if (!now.words) return;
+  const now = props.value;
+  if (!now?.words || now.drawn < current.drawn) return; // an older drawing that came late
+  current = now;
   const follows = isAtEnd() && (now.is_busy || wasBusy);
   const isNew = log.children.length < now.items.length;
   while (log.children.length > now.items.length) log.lastChild.remove();
