@@ -5,7 +5,6 @@ Torch and Gradio are imported late, so that `--help` and a wrong flag are answer
 """
 
 import argparse
-import contextlib
 import difflib
 import logging
 import os
@@ -14,7 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from chat.wording import Language
 
 ROOT = Path(__file__).parent
-log = logging.getLogger("hilum")
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,22 +132,28 @@ def ask(settings: Settings, image: Path, questions: Sequence[str], as_json: bool
 
 def serve(settings: Settings) -> None:
     """Serve the page until somebody stops it."""
-    for name in ("hilum", "chat"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_stops_on_signals())
-        _refuse_taken_port(settings.host, settings.port)
+    logging.getLogger("chat").setLevel(logging.INFO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    _refuse_taken_port(settings.host, settings.port)
+    try:
         # Uploads pass through this folder; it is nobody else's, and it goes when Hilum goes.
-        os.environ["GRADIO_TEMP_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="hilum-"))
-        engine = open_engine(settings)
-        stack.callback(engine.close)
-        url = _open_page(settings, engine, stack)
-        log.info("%s", ", ".join(f"{name} {value}" for name, value in engine.description.items()))
-        print(f"Hilum is ready: {url}", flush=True)
-        threading.Event().wait()
+        with tempfile.TemporaryDirectory(prefix="hilum-") as folder:
+            os.environ["GRADIO_TEMP_DIR"] = folder
+            engine = open_engine(settings)
+            url = _open_page(settings, engine)
+            print(f"Hilum is ready: {url}", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        # An answer may be under way on another thread, and torch aborts when the interpreter goes from under it.
+        os._exit(0)
 
 
-def _open_page(settings: Settings, engine: "LocalEngine", stack: contextlib.ExitStack) -> str:
+def _leave(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _open_page(settings: Settings, engine: "LocalEngine") -> str:
     from chat.assistant import Assistant
     from chat.engine.base import Sampling
     from chat.engine.checkpoint import EMBEDDED
@@ -162,11 +166,9 @@ def _open_page(settings: Settings, engine: "LocalEngine", stack: contextlib.Exit
     language = None if settings.language == "auto" else settings.language
     blocks = page.build(Assistant(engine, engine.input_side), about, sampling, language, settings.max_pixels, settings.turns)
     try:
-        url = page.launch(blocks, settings.host, settings.port)
+        return page.launch(blocks, settings.host, settings.port)
     except OSError:
         refuse(_taken(settings.port))
-    stack.callback(blocks.close, verbose=False)
-    return url
 
 
 def _taken(port: int) -> str:
@@ -183,18 +185,6 @@ def _refuse_taken_port(host: str, port: int) -> None:
             refuse(f"port {port} needs more rights than this user has; choose one above 1023 with {flag('port')}.")
         except OSError:
             refuse(_taken(port))
-
-
-@contextlib.contextmanager
-def _stops_on_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end Hilum in good order, so that its folder is removed."""
-
-    def leave(*_: object) -> NoReturn:
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, leave)
-    with contextlib.suppress(KeyboardInterrupt):
-        yield
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from PIL import Image
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD  # type: ignore[attr-defined]
 
 SIDE = 336
-PATCH = 28
-GRID = SIDE // PATCH
+GRID = 11
+"""Patches along a side: what five halvings leave of SIDE."""
 MEAN_COLOUR = tuple(int(255 * value) for value in OPENAI_CLIP_MEAN)
 _MEAN = torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1)
 _STD = torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
@@ -39,7 +39,7 @@ def normalise(batch: torch.Tensor) -> torch.Tensor:
 
 def patch_shares(index: Image.Image) -> np.ndarray:
     """(GRID, GRID, 256) float32: the share of each patch that each value of an index image covers."""
-    cell = PATCH // 2
+    cell = 14
     small = np.asarray(_square(index, 0).resize((GRID * cell, GRID * cell), Image.Resampling.NEAREST))
     cells = small.reshape(GRID, cell, GRID, cell).transpose(0, 2, 1, 3).reshape(GRID * GRID, cell * cell).astype(np.int64)
     counts = np.bincount((np.arange(GRID * GRID)[:, None] * 256 + cells).ravel(), minlength=GRID * GRID * 256)

@@ -173,7 +173,7 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.31), (phantom_lesson, 0.17), (scene_lesson, 0.28), (crop_lesson, 0.1), (oddity_lesson, 0.07),
+    (film_lesson, 0.31), (phantom_lesson, 0.16), (scene_lesson, 0.33), (crop_lesson, 0.06), (oddity_lesson, 0.07),
     (search_lesson, 0.04), (describe_search_lesson, 0.03),
 )  # fmt: skip
 

@@ -1,8 +1,12 @@
 """The tower: the embedded model's eyes, trained before it has words.
 
 Knows films, scenes, phantoms and patches. Does not know language. Each patch learns to say what is on it: on films
-what the teacher sees there, on scenes what the spotter sees and kind, colour, size and letters, on phantoms lungs and
-opacities. A language model can then read from the patches what it is asked, instead of learning to see through words.
+what the teacher sees there, on scenes kind, colour, size and letters, on phantoms lungs and opacities. A language model
+can then read from the patches what it is asked, instead of learning to see through words.
+
+The tower is transformers' hybrid ViT (Dosovitskiy et al. 2021; Ranftl et al. 2021): a small ResNet, then attention. A
+plain ViT of the same size saw pneumonia as well, but told one shape from another in a quarter of the cases after 30,000
+pictures, where this one does after 5,000.
 """
 
 import logging
@@ -15,52 +19,62 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import DPTConfig, DPTModel, ResNetConfig
 
-from finetune import canvas, spotter, teacher
+from finetune import canvas, teacher
 from finetune.films import Film, augment, load_pixels
-from finetune.patches import PHANTOM_HEADS, SCENE_HEADS, Truth, losses, phantom_truth, stacked
+from finetune.patches import PHANTOM_HEADS, SCENE_HEADS, Truth, losses, phantom_truth, scene_truth, stacked
 from finetune.phantom import draw_phantom
 from finetune.progress import Progress
+from finetune.scenes import Scene, draw_crowd, draw_scene
 
 log = logging.getLogger(__name__)
-SAVE_EVERY = 250
-HEADS = {**SCENE_HEADS, **PHANTOM_HEADS}
+SAVE_EVERY = 100
+WIDTH = 256
+CROWDS = 0.7
+"""The share of crowds among the scenes that are learnt from."""
 
 
-def vision_config() -> CLIPVisionConfig:
-    return CLIPVisionConfig(
-        hidden_size=256, intermediate_size=1024, num_hidden_layers=8, num_attention_heads=4, image_size=canvas.SIDE,
-        patch_size=canvas.PATCH, projection_dim=256, attention_dropout=0.0,
+def vision_config() -> DPTConfig:
+    """A ResNet of 32 to 256 channels, then four layers of attention over GRID * GRID patches and a class token."""
+    stem = ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 128, WIDTH], depths=[2, 2, 2, 2], layer_type="basic",
+        out_features=["stage1", "stage2", "stage4"],
     )  # fmt: skip
+    return DPTConfig(
+        is_hybrid=True,
+        backbone_config=stem,
+        backbone_featmap_shape=[1, WIDTH, canvas.GRID, canvas.GRID],
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_ignore_stages=[0, 1],
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=canvas.SIDE,
+        patch_size=canvas.SIDE // canvas.GRID,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
 
 
 class Tower(nn.Module):
-    """A CLIP vision model with one linear head per thing a patch can say."""
+    """The vision tower with one linear head per thing a patch can say."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.vision = CLIPVisionModel(vision_config())
-        width = self.vision.config.hidden_size
-        self.norm = nn.LayerNorm(width)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in HEADS.items()})
-        self.to_teacher = nn.Linear(width, 512)
-        self.to_spotter = nn.Linear(width, spotter.WIDTH)
-        self.diagnosis = nn.Linear(width, 3)
+        self.vision = DPTModel(vision_config(), add_pooling_layer=False)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, size) for name, size in {**SCENE_HEADS, **PHANTOM_HEADS}.items()})
+        self.to_teacher = nn.Linear(WIDTH, 512)
+        self.diagnosis = nn.Linear(WIDTH, 3)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(n, 3, SIDE, SIDE) -> (n, GRID * GRID, width): the last layer's patches, the class token dropped."""
+        """(n, 3, SIDE, SIDE) -> (n, GRID * GRID, WIDTH): the last layer's patches, the class token dropped."""
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         hidden = self.vision(pixel_values=pixel_values, output_hidden_states=True).hidden_states
         patches: torch.Tensor = self.norm(hidden[-1][:, 1:])
         return patches
-
-
-@dataclass(frozen=True)
-class Guides:
-    """The two nets that the tower learns from: `teacher` on films, `spotter` on scenes."""
-
-    teacher: nn.Module
-    spotter: nn.Module
 
 
 @dataclass(frozen=True)
@@ -91,13 +105,13 @@ def batches(
         rng = np.random.default_rng([seed, step])
         index = torch.multinomial(weight, sizes[0], generator=generator)
         grey, inside = augment(films[index], canvas.SIDE, generator)
-        scenes, scenes_truth = spotter.draw(rng, sizes[1])
+        scenes: list[Scene] = [(draw_crowd if rng.random() < CROWDS else draw_scene)(rng) for _ in range(sizes[1])]
         phantoms = [draw_phantom(rng) for _ in range(sizes[2])]
-        shown = torch.stack([canvas.pixels(phantom.image) for phantom in phantoms])
-        values = canvas.normalise(torch.cat([colour_films(grey, inside, generator), scenes, shown]))
+        drawn = torch.stack([canvas.pixels(image) for image in [*(s.image for s in scenes), *(p.image for p in phantoms)]])
+        values = canvas.normalise(torch.cat([colour_films(grey, inside, generator), drawn]))
         small = F.interpolate(grey, (teacher.SIDE, teacher.SIDE), mode="bilinear", antialias=True)
-        phantoms_truth = stacked([phantom_truth(phantom) for phantom in phantoms])
-        yield Batch(values, small, labels[index], scenes_truth, phantoms_truth)
+        truths = stacked([scene_truth(scene) for scene in scenes]), stacked([phantom_truth(phantom) for phantom in phantoms])
+        yield Batch(values, small, labels[index], *truths)
 
 
 def _apart(said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -105,20 +119,18 @@ def _apart(said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (1 - F.cosine_similarity(said.float(), wanted.float(), dim=-1)).mean()
 
 
-def _loss(tower: Tower, guides: Guides, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+def _loss(tower: Tower, guide: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
     n, m = len(batch.labels), len(batch.labels) + len(batch.scenes["kind"])
     with torch.autocast("cpu", torch.bfloat16):
         patches = tower(batch.pixel_values)
         films, scenes, phantoms = patches[:n], patches[n:m], patches[m:]
         with torch.no_grad():
-            seen = guides.teacher(teacher.normalise(batch.teacher_input), output_hidden_states=True)
-            spotted = guides.spotter(batch.pixel_values[n:m])
+            seen = guide(teacher.normalise(batch.teacher_input), output_hidden_states=True)
         coarse = seen.hidden_states[-1].float()
         felt = F.interpolate(coarse, (canvas.GRID, canvas.GRID), mode="bilinear").flatten(2).transpose(1, 2)
         said = tower.diagnosis(films.mean(1)).float()
         parts = {
             "teacher": 2 * _apart(tower.to_teacher(films), felt),
-            "spotter": 2 * _apart(tower.to_spotter(scenes), spotted),
             **losses({name: tower.heads[name](scenes) for name in SCENE_HEADS}, batch.scenes),
             **losses({name: tower.heads[name](phantoms) for name in PHANTOM_HEADS}, batch.phantoms),
         }
@@ -144,7 +156,7 @@ def _auc(tower: Tower, films: torch.Tensor, sick: np.ndarray) -> float:
 
 
 def train(
-    films: list[Film], guides: Guides, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (8, 16, 3)
+    films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (12, 16, 4)
 ) -> Tower:
     """Train for `steps` batches of (films, scenes, phantoms); the state in `out` is saved often and resumed from."""
     torch.manual_seed(seed)
@@ -153,16 +165,16 @@ def train(
     pixels = {split: load_pixels(part) for split, part in parts.items()}
     labels = torch.tensor([f.label for f in parts["train"]])
     sick = np.array([f.label > 0 for f in parts["val"]])
-    optimizer = torch.optim.AdamW(tower.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.06)
+    optimizer = torch.optim.AdamW(tower.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.15)
     progress = Progress(out / "tower.pt", tower, optimizer, schedule)
     first = progress.restore()
     started = time.perf_counter()
     for step, batch in enumerate(batches(pixels["train"], labels, seed, first, steps, sizes), first + 1):
-        loss, parts_of_loss = _loss(tower, guides, batch)
+        loss, parts_of_loss = _loss(tower, guide, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(tower.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         if step % 25 == 0:

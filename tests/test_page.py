@@ -51,6 +51,7 @@ def open_page(browser: Browser, served: Served) -> Iterator[Opened]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(served.url)
+        page.locator("body[data-hilum=open]").wait_for()
         expect(page.locator(".languages [aria-pressed=true]")).to_have_attribute("lang", locale[:2], timeout=20_000)
         return page
 
@@ -313,6 +314,17 @@ def test_leaving_stops_the_work(open_page: Opened, served: Served) -> None:
     before = served.engine.served
     other.wait_for_timeout(600)
     assert served.engine.served == before
+
+
+def test_the_page_speaks_to_nobody_else(open_page: Opened, served: Served) -> None:
+    page = open_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.locator("body[data-hilum=open]").wait_for()
+    show_image(page)
+    ask(page, "Is there an opacity?")
+    assert [url for url in asked if not url.startswith((served.url, "data:", "blob:"))] == [] and len(asked) > 5
 
 
 def test_the_browser_keeps_nothing(page: Page) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from chat.engine.base import Message
 from chat.prompt import encode
-from finetune import canvas, spotter, teacher, tower
+from finetune import canvas, teacher, tower
 from finetune.films import Film, augment, find_films, load_pixels
 from finetune.lessons import IGNORED, MAKERS, Films, Lessons, collate, draw_lesson, texts
 from finetune.outlines import SHAPES
@@ -92,12 +92,6 @@ def test_a_crowd_is_packed_and_its_letters_can_be_told_apart() -> None:
     assert (scene_truth(lettered)["letter"] > 0).sum() >= len(lettered.lettering.text)
 
 
-def test_a_finished_spotter_is_read_back_and_not_trained_again(tmp_path: Path) -> None:
-    whole = spotter.train(tmp_path, 2, 0)
-    again = spotter.train(tmp_path, 2, 1)
-    assert all(torch.equal(one, other) for one, other in zip(whole.parameters(), again.parameters(), strict=True))
-
-
 def test_a_lesson_depends_on_its_seed_alone_and_ends_with_an_answer(pictures: Films) -> None:
     for seed in range(40):
         one, other = (draw_lesson(pictures, np.random.default_rng(seed)) for _ in range(2))
@@ -163,8 +157,8 @@ def test_progress_puts_everything_back(tmp_path: Path) -> None:
 def test_a_killed_tower_training_resumes_to_the_same_weights(
     films: list[Film], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guides = tower.Guides(teacher.build().eval(), spotter.Spotter().eval())
-    whole = tower.train(films, guides, tmp_path / "whole", 4, 0, (2, 2, 1))
+    guide = teacher.build().eval()
+    whole = tower.train(films, guide, tmp_path / "whole", 4, 0, (2, 2, 1))
 
     monkeypatch.setattr(tower, "SAVE_EVERY", 2)
     saved = Progress.save
@@ -176,9 +170,9 @@ def test_a_killed_tower_training_resumes_to_the_same_weights(
 
     monkeypatch.setattr(Progress, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        tower.train(films, guides, tmp_path / "killed", 4, 0, (2, 2, 1))
+        tower.train(films, guide, tmp_path / "killed", 4, 0, (2, 2, 1))
     monkeypatch.setattr(Progress, "save", saved)
-    resumed = tower.train(films, guides, tmp_path / "killed", 4, 0, (2, 2, 1))
+    resumed = tower.train(films, guide, tmp_path / "killed", 4, 0, (2, 2, 1))
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
@@ -210,6 +204,8 @@ def test_gradients_reach_the_projector_and_stop_at_a_frozen_tower(pictures: Film
     model = build(tokenizer, None)
     model.model.vision_tower.requires_grad_(False)
     batch = Lessons(pictures, tokenizer, model.config.image_token_index, 0, 2, 1)[0][0]
-    loss_of(model, batch).backward()
+    before = [values.clone() for values in model.model.vision_tower.buffers()]
+    loss_of(model.eval(), batch).backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, model.model.vision_tower.buffers(), strict=True))
     assert model.model.multi_modal_projector.linear_1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.model.vision_tower.parameters())

@@ -4,7 +4,7 @@ Knows desks, the assistant and Gradio's events. Does not know how the page is la
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -100,32 +100,24 @@ class Handlers:
             trouble = error
         return panels.stage(desk, trouble), panels.talk(desk, self.about)
 
-    def accept(self, desk: Desk, event: gr.EventData) -> Drawing:
+    def accept(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
         """A question was sent: it stands in the conversation at once, whoever else is being answered."""
-        return self._accept(desk, str(event.text))
+        return self._accept(desk, lambda: str(event.text))
 
-    def regenerate(self, desk: Desk) -> Drawing:
+    def regenerate(self, desk: Desk) -> tuple[Desk, *Drawing]:
         """Ask the last question again."""
-        return self._accept_again(desk, None)
+        return self._accept(desk, desk.take_back)
 
-    def edit(self, desk: Desk, event: gr.EventData) -> Drawing:
+    def edit(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
         """Ask something else in place of the last question."""
-        return self._accept_again(desk, str(event.text))
+        return self._accept(desk, lambda: str(event.text) if desk.take_back() else "")
 
-    def _accept_again(self, desk: Desk, text: str | None) -> Drawing:
+    def _accept(self, desk: Desk, question: Callable[[], str]) -> tuple[Desk, *Drawing]:
         try:
-            question = desk.take_back()
+            desk.accept(question())
         except RequestError as error:
             desk.trouble = error
-            return self.draw(desk)
-        return self._accept(desk, text or question)
-
-    def _accept(self, desk: Desk, question: str) -> Drawing:
-        try:
-            desk.accept(question)
-        except RequestError as error:
-            desk.trouble = error
-        return self.draw(desk)
+        return desk, *self.draw(desk)
 
     def stop(self, desk: Desk) -> Drawing:
         """Stop the answer that is under way; what there is of it stays."""

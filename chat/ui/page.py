@@ -4,6 +4,7 @@ Knows Gradio's components. Does not know what the handlers do or what the words 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -30,6 +31,9 @@ ENGINE = "engine"
 MOST_WAITING = 32
 SESSIONS = 64
 IDLE_SECONDS = 6 * 3600
+"""A desk is cleared away this long after its last question."""
+
+FAVICON = Path(__file__).with_name("mark.png")
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def build(
         for part in (stage, talk):
             part.choose(handlers.choose, desk, [stage, talk], queue=False, **hidden)
         for event, accept in ((talk.ask, handlers.accept), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate)):
-            event(accept, desk, drawn, queue=False, **hidden).then(
+            event(accept, desk, [desk, *drawn], queue=False, **hidden).then(
                 handlers.answer, [desk, *controls.inputs], drawn, concurrency_id=ENGINE, concurrency_limit=1, **hidden
             )
         for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo), (talk.clear, handlers.clear)):
@@ -113,7 +117,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
         server_name=host, server_port=port, share=False, inbrowser=False, prevent_thread_lock=True, quiet=True,
         show_error=True, run_history=False, footer_links=[], enable_monitoring=False, pwa=False, mcp_server=False,
         ssr_mode=False, max_file_size=f"{MOST_MEGABYTES}mb", state_session_capacity=SESSIONS,
-        theme=theme(), css=css(), app_kwargs={"middleware": [Middleware(Door)]},
+        theme=theme(), css=css(), favicon_path=FAVICON, app_kwargs={"middleware": [Middleware(Door)]},
     )  # fmt: skip
     return str(page.local_url)
 
@@ -134,7 +138,8 @@ def _drawers(desk: Desk, about: About, sampling: Sampling) -> tuple[Controls, gr
     with shelves["settings"]:
         temperature = gr.Slider(0, 2, sampling.temperature, step=0.05, label=word("temperature", language))
         top_p = gr.Slider(0.05, 1, sampling.top_p, step=0.05, label=word("top_p", language))
-        most = gr.Slider(16, 2048, sampling.max_new_tokens, step=16, label=word("max_new_tokens", language))
+        longest = max(2048, sampling.max_new_tokens)
+        most = gr.Slider(1, longest, sampling.max_new_tokens, step=1, label=word("max_new_tokens", language))
         seed = gr.Textbox("" if sampling.seed is None else str(sampling.seed), max_lines=1, label=word("seed", language))
         crops = gr.Checkbox(True, label=word("crops", language))
         system = gr.Textbox(SYSTEM, lines=3, max_lines=8, label=word("system_prompt", language))
