@@ -48,4 +48,4 @@ def outline(kind: str, degrees: float) -> np.ndarray:
     x, y = _CURVES[kind].T
     points = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)
     points -= points.min(0)
-    return points / points.max()
+    return np.asarray(points / points.max())

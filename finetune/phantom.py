@@ -69,7 +69,7 @@ class _Pose:
     offset: np.ndarray
 
     def place(self, points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
-        return np.asarray(points, float) @ self.matrix.T + self.offset
+        return np.asarray(np.asarray(points, float) @ self.matrix.T + self.offset)
 
     def scaled(self, factor: float) -> "_Pose":
         return _Pose(self.matrix * factor, self.offset * factor)
@@ -92,13 +92,18 @@ def draw_phantom(rng: np.random.Generator, opacity: bool | None = None) -> Phant
     for value, side in enumerate(SIDES, start=1):
         _fill(index, pose.place(lungs[side]), value)
     body = _compose_body(rng, small, pose.scaled(factor), lungs)
-    boxes = {side: Box(*index.point(_only(value)).getbbox()) for value, side in enumerate(SIDES, start=1)}
+    boxes = {side: _extent(index, value) for value, side in enumerate(SIDES, start=1)}
     found = None
     if present:
         haze, found, index = _haze(patch_rng, index, boxes)
         body += np.asarray(haze.resize(small, Image.Resampling.BILINEAR)) * patch_rng.uniform(0.16, 0.28)
     image, marker = _expose(rng, body, size)
     return Phantom(image, found, boxes, marker, index)
+
+
+def _extent(index: Image.Image, value: int) -> Box:
+    """The smallest box around the pixels of this value."""
+    return Box(*(index.point(_only(value)).getbbox() or (0, 0, *index.size)))
 
 
 def _only(value: int) -> list[int]:
@@ -126,7 +131,7 @@ def _sway(rng: np.random.Generator, points: Sequence[tuple[float, float]], amoun
     for _ in range(3):
         after = np.roll(curve, -1, axis=0)
         curve = np.stack([0.75 * curve + 0.25 * after, 0.25 * curve + 0.75 * after], 1).reshape(-1, 2)
-    return curve
+    return np.asarray(curve)
 
 
 def _fill(image: Image.Image, points: np.ndarray, value: int) -> None:
@@ -162,7 +167,7 @@ def _compose_body(rng: np.random.Generator, size: tuple[int, int], pose: _Pose, 
     if rng.random() < 0.4:
         bubble = np.array([0.42, 0.92]) + _circle() * (0.13, 0.05)
         body -= 0.16 * _region(size, pose.place(bubble), 3)
-    return body
+    return np.asarray(body)
 
 
 def _circle() -> np.ndarray:
@@ -231,7 +236,7 @@ def _haze(rng: np.random.Generator, index: Image.Image, lungs: dict[str, Box]) -
     marked = Image.fromarray(np.where(field > 0.3, np.uint8(MARK), np.asarray(index)))
     coarse = Image.fromarray(rng.uniform(0.84, 1.1, (36, 36)).astype(np.float32))
     texture = np.asarray(coarse.resize(index.size, Image.Resampling.BICUBIC))
-    found = Opacity(side, ZONES[zone], Box(*marked.point(_only(MARK)).getbbox()))
+    found = Opacity(side, ZONES[zone], _extent(marked, MARK))
     return Image.fromarray(field * texture), found, marked
 
 
@@ -245,7 +250,7 @@ def _blend(rng: np.random.Generator, size: tuple[int, int], centre: tuple[float,
         across = (columns - centre[0] - 1.5 * away[0]) / (part * reach * rng.uniform(0.9, 1.4))
         down = (rows - centre[1] - away[1]) / (part * reach)
         field += np.maximum(0, 1 - across.astype(np.float32) ** 2 - down.astype(np.float32) ** 2)
-    return np.minimum(1, field / (0.62 * field.max()))
+    return np.asarray(np.minimum(1, field / (0.62 * field.max())))
 
 
 def _expose(rng: np.random.Generator, body: np.ndarray, size: tuple[int, int]) -> tuple[Image.Image, str | None]:

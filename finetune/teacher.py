@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from finetune.films import LABELS, Film, augment, load_pixels
@@ -21,10 +22,10 @@ log = logging.getLogger(__name__)
 SIDE = 160
 
 
-def build() -> ResNetForImageClassification:
+def build() -> nn.Module:
     config = ResNetConfig(num_channels=1, layer_type="basic", depths=[3, 4, 6, 3], hidden_sizes=[64, 128, 256, 512])
     config.num_labels = len(LABELS)
-    model: ResNetForImageClassification = ResNetForImageClassification(config)
+    model: nn.Module = ResNetForImageClassification(config)
     return model
 
 
@@ -45,7 +46,7 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 @torch.inference_mode()
-def pneumonia_probability(model: torch.nn.Module, pixels: torch.Tensor) -> np.ndarray:
+def pneumonia_probability(model: nn.Module, pixels: torch.Tensor) -> np.ndarray:
     """(n,) probability of pneumonia for (n, h, w) uint8 films, averaged with the mirrored film."""
     model.eval()
     out = []
@@ -57,10 +58,11 @@ def pneumonia_probability(model: torch.nn.Module, pixels: torch.Tensor) -> np.nd
     return np.concatenate(out)
 
 
-def train(films: list[Film], out: Path, epochs: int, seed: int) -> ResNetForImageClassification:
+def train(films: list[Film], out: Path, epochs: int, seed: int) -> nn.Module:
     """Train on the `train` part, log the `val` part, save weights to `out` after each epoch and resume from there."""
     torch.manual_seed(seed)
-    model = build().to(memory_format=torch.channels_last)
+    model = build()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs leave it out
     parts = {split: [f for f in films if f.split == split] for split in ("train", "val")}
     pixels = {split: load_pixels(part) for split, part in parts.items()}
     labels = torch.tensor([f.label for f in parts["train"]])

@@ -37,7 +37,7 @@ CROWDS = 0.7
 
 def vision_config() -> DPTConfig:
     """A ResNet of 32 to 256 channels, then four layers of attention over GRID * GRID patches and a class token."""
-    stem = ResNetConfig(
+    stem = ResNetConfig(  # type: ignore[call-arg]  # `out_features` is every backbone's
         embedding_size=32, hidden_sizes=[32, 64, 128, WIDTH], depths=[2, 2, 2, 2], layer_type="basic",
         out_features=["stage1", "stage2", "stage4"],
     )  # fmt: skip

@@ -33,7 +33,7 @@ class Example:
 EXAMPLES = (
     Example(
         "chest.webp",
-        {"ko": "모의 흉부 X선, 음영 있음", "en": "Simulated chest X-ray, opacity"},
+        {"ko": "모의 흉부 X선, 음영 있음", "en": "Simulated chest X‑ray, opacity"},
         {
             "ko": ("폐에 음영이 있나요?", "어느 쪽에 있나요?", "반대쪽은 어떤가요?"),
             "en": ("Is there an opacity in the lungs?", "On which side is it?", "And the other side?"),
@@ -41,7 +41,7 @@ EXAMPLES = (
     ),
     Example(
         "chest-clear.webp",
-        {"ko": "모의 흉부 X선, 음영 없음", "en": "Simulated chest X-ray, clear"},
+        {"ko": "모의 흉부 X선, 음영 없음", "en": "Simulated chest X‑ray, clear"},
         {
             "ko": ("폐에 음영이 있나요?", "어떤 종류의 이미지인가요?"),
             "en": ("Is there an opacity in the lungs?", "What kind of image is this?"),

@@ -157,7 +157,7 @@ def _frame(box: Box, whole: tuple[int, int]) -> str:
 
 
 def window(desk: Desk, model: About) -> str:
-    """Which turns the model still sees, and how much of its context the last question took."""
+    """Which turns the model still sees, the newest first, and how much of its context the last question took."""
     language, last = desk.language, desk.last
     if last is None:
         return _quiet(word("window_none", language, limit=desk.conversation.limit))
@@ -165,7 +165,7 @@ def window(desk: Desk, model: About) -> str:
     rows = "".join(
         f'<li data-in="{str(place >= gone).lower()}"><b>{exchange.number}</b><span>{escape(exchange.question)}</span>'
         f"<em>{escape(word('window_in' if place >= gone else 'window_left', language))}</em></li>"
-        for place, exchange in enumerate(desk.exchanges)
+        for place, exchange in reversed(list(enumerate(desk.exchanges)))
     )
     used = last.prompt.tokens
     share = min(100.0, 100 * used / model.context_tokens)
