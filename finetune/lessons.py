@@ -173,7 +173,7 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.31), (phantom_lesson, 0.16), (scene_lesson, 0.33), (crop_lesson, 0.06), (oddity_lesson, 0.07),
+    (film_lesson, 0.31), (phantom_lesson, 0.16), (scene_lesson, 0.36), (crop_lesson, 0.03), (oddity_lesson, 0.07),
     (search_lesson, 0.04), (describe_search_lesson, 0.03),
 )  # fmt: skip
 
@@ -231,4 +231,9 @@ def collate(group: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
         mask[row, :n] = 1
         labels[row, :n] = torch.where(torch.tensor(one.is_answer), ids[row, :n], IGNORED)
     pixels = torch.stack([canvas.pixels(image) for one in group for image in one.images])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "pixel_values": canvas.normalise(pixels)}
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": labels,
+        "pixel_values": canvas.normalise(pixels).contiguous(memory_format=torch.channels_last),
+    }

@@ -126,11 +126,11 @@ def train_language(
     pictures = {s: Films(load_pixels(part), torch.tensor([f.label for f in part])) for s, part in parts.items()}
     tokenizer = learn_words(pictures["train"], out / "tokenizer", seed, size.texts)
     model = build(tokenizer, eyes).eval()
-    model.model.vision_tower.requires_grad_(tower_rate > 0)
+    model.model.vision_tower.to(memory_format=torch.channels_last).requires_grad_(tower_rate > 0)
     image_id = model.config.image_token_index
     unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, size.batch, size.page)[0]
     centre_projector(model, unseen[0]["pixel_values"])
-    optimizer = torch.optim.AdamW(_groups(model, 1.2e-3, tower_rate), betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(_groups(model, 1.6e-3, tower_rate), betas=(0.9, 0.95))
     rates = [group["lr"] for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=pages * size.page, pct_start=0.04)
     progress = Progress(out / "language.pt", model, optimizer, schedule)
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
     parser.add_argument("--tower-steps", type=int, default=800)
-    parser.add_argument("--pages", type=int, default=360, help="of the language stage")
+    parser.add_argument("--pages", type=int, default=240, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
