@@ -32,10 +32,12 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from finetune import canvas, teacher, tower
+from finetune.emphasis import weigh
 from finetune.films import Film, find_films, load_pixels
 from finetune.lessons import IGNORED, Films, Lessons, texts
 from finetune.progress import Progress
 from finetune.tokenizer import train_tokenizer
+from finetune.tower import Tower
 
 log = logging.getLogger(__name__)
 
@@ -79,30 +81,46 @@ def build(tokenizer: PreTrainedTokenizerBase, eyes: DPTModel | None) -> LlavaFor
 
 
 @torch.no_grad()
-def centre_projector(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) -> None:
-    """Fold the features' mean and spread into the projector's first layer, so that it starts on whitened input."""
+def open_eyes(model: LlavaForConditionalGeneration, eyes: Tower, pixel_values: torch.Tensor) -> None:
+    """Start the projector with what the tower's heads already say of each patch, the rest on whitened features.
+
+    The first rows of its first layer are the heads' logits (their layer normalisation taken at its mean scale on
+    `pixel_values`, (n, 3, side, side)), so that "red" or "star" is one direction that attention can look for.
+    """
     seen = model.model.vision_tower(pixel_values, output_hidden_states=True).hidden_states[-1][:, 1:].flatten(0, 1).float()
-    first = model.model.multi_modal_projector.linear_1
+    first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
     nn.init.normal_(first.weight, std=first.in_features**-0.5)
     first.weight /= seen.std(0).clamp(min=1e-3)
     first.bias.copy_(-(first.weight @ seen.mean(0)))
+    heads = [*eyes.heads.values(), eyes.diagnosis]
+    weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+    scaled = weight * eyes.norm.weight
+    scale = seen.var(-1, unbiased=False).add(eyes.norm.eps).sqrt().mean()
+    n = len(weight)
+    first.weight[:n] = (scaled - scaled.mean(1, keepdim=True)) / scale
+    first.bias[:n] = bias + weight @ eyes.norm.bias
+    nn.init.normal_(second.weight, std=0.05)
 
 
-def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean cross-entropy over the answers' tokens; logits are computed at those positions only."""
+def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over the answers' tokens, weighted by token; logits are computed at those positions only."""
     with torch.autocast("cpu", torch.bfloat16):
         given = {name: values for name, values in batch.items() if name != "labels"}
         hidden = model.model(**given, use_cache=False).last_hidden_state
         targets = batch["labels"][:, 1:]
         wanted = targets != IGNORED
         logits = model.lm_head(hidden[:, :-1][wanted])
-    return nn.functional.cross_entropy(logits.float(), targets[wanted])
+    counts = weight[targets[wanted]]
+    each = nn.functional.cross_entropy(logits.float(), targets[wanted], reduction="none")
+    return (each * counts).sum() / counts.sum()
 
 
 @torch.inference_mode()
-def validation_loss(model: LlavaForConditionalGeneration, batches: list[dict[str, torch.Tensor]]) -> float:
+def validation_loss(
+    model: LlavaForConditionalGeneration, batches: list[dict[str, torch.Tensor]], weight: torch.Tensor
+) -> float:
     model.eval()
-    losses = [loss_of(model, batch).item() for batch in batches]
+    losses = [loss_of(model, batch, weight).item() for batch in batches]
     return sum(losses) / len(losses)
 
 
@@ -118,18 +136,19 @@ def _groups(model: nn.Module, rate: float, tower_rate: float) -> list[dict[str, 
 
 
 def train_language(
-    films: list[Film], eyes: DPTModel, out: Path, pages: int, seed: int, tower_rate: float = 0.0, size: Size = Size()
+    films: list[Film], eyes: Tower, out: Path, pages: int, seed: int, tower_rate: float = 0.0, size: Size = Size()
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
     """Train projector and language tower for `pages` of lessons; `tower_rate` above 0 also moves the vision tower."""
     torch.manual_seed(seed)
     parts = {split: [f for f in films if f.split == split] for split in ("train", "val")}
     pictures = {s: Films(load_pixels(part), torch.tensor([f.label for f in part])) for s, part in parts.items()}
     tokenizer = learn_words(pictures["train"], out / "tokenizer", seed, size.texts)
-    model = build(tokenizer, eyes).eval()
+    model = build(tokenizer, eyes.vision).eval()
     model.model.vision_tower.to(memory_format=torch.channels_last).requires_grad_(tower_rate > 0)
     image_id = model.config.image_token_index
     unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, size.batch, size.page)[0]
-    centre_projector(model, unseen[0]["pixel_values"])
+    open_eyes(model, eyes, unseen[0]["pixel_values"])
+    weight = weigh(tokenizer)
     optimizer = torch.optim.AdamW(_groups(model, 1.6e-3, tower_rate), betas=(0.9, 0.95))
     rates = [group["lr"] for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=pages * size.page, pct_start=0.04)
@@ -142,7 +161,7 @@ def train_language(
         model.train()
         model.model.vision_tower.eval()  # its batch normalisation keeps what it has learnt
         for batch in batches:
-            loss = loss_of(model, batch)
+            loss = loss_of(model, batch, weight)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -153,7 +172,7 @@ def train_language(
             pace = (time.perf_counter() - started) / (page - first)
             log.info("language page %d/%d loss %.4f (%.2f s a page)", page, pages, sum(losses) / len(losses), pace)
         if page % 50 == 0 or page == pages:
-            log.info("language page %d validation loss %.4f", page, validation_loss(model, unseen))
+            log.info("language page %d validation loss %.4f", page, validation_loss(model, unseen, weight))
             progress.save(page)
     return model.eval(), tokenizer
 
@@ -185,7 +204,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     films = find_films(args.data)
     guide = teacher.train(films, args.out, args.teacher_epochs, args.seed)
-    eyes = tower.train(films, guide, args.out, args.tower_steps, args.seed).vision
+    eyes = tower.train(films, guide, args.out, args.tower_steps, args.seed)
     model, tokenizer = train_language(films, eyes, args.out, args.pages, args.seed, args.tower_rate)
     export(model, tokenizer, args.export)
 

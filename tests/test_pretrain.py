@@ -12,12 +12,13 @@ from torch import nn
 from chat.engine.base import Message
 from chat.prompt import encode
 from finetune import canvas, teacher, tower
+from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, augment, find_films, load_pixels
 from finetune.lessons import IGNORED, MAKERS, Films, Lessons, collate, draw_lesson, texts
 from finetune.outlines import SHAPES
 from finetune.patches import scene_truth
 from finetune.phantom import draw_phantom
-from finetune.pretrain import Size, export, loss_of, train_language
+from finetune.pretrain import Size, build, export, loss_of, open_eyes, train_language
 from finetune.progress import Progress
 from finetune.scenes import draw_crowd, draw_scene
 from finetune.tokenizer import train_tokenizer
@@ -182,7 +183,7 @@ def test_the_language_stage_learns_and_exports_a_checkpoint_that_chat_loads(film
     from chat.engine.checkpoint import load
     from chat.engine.local import LocalEngine
 
-    model, tokenizer = train_language(films, tower.Tower().vision, tmp_path, pages=2, seed=0, size=SMALL)
+    model, tokenizer = train_language(films, tower.Tower(), tmp_path, pages=2, seed=0, size=SMALL)
     export(model, tokenizer, tmp_path / "model")
     engine = LocalEngine(load(tmp_path / "model", "cpu", None))
     messages = (Message("system", ("s",)), Message("user", (Image.new("RGB", (50, 30)), "\nhello")))
@@ -197,15 +198,38 @@ def test_a_page_is_the_same_book_in_every_process(pictures: Films, tmp_path: Pat
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_gradients_reach_the_projector_and_stop_at_a_frozen_tower(pictures: Films, tmp_path: Path) -> None:
-    from finetune.pretrain import build
+def test_claims_count_more_than_wording(pictures: Films, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["Yes, there is a red star. 예, 빨간 별이 있습니다."] * 50, tmp_path, 600)
+    weight = weigh(tokenizer)
+    heavy = {
+        token
+        for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        if weight[tokenizer.convert_tokens_to_ids(token)] == CLAIM
+    }
+    assert {"\u2581red", "\u2581예", "\u2581빨간"} <= heavy
+    assert not {"\u2581there", "\u2581a", ".", ","} & heavy
 
+
+def test_the_projector_starts_with_what_the_tower_s_heads_say(pictures: Films, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    eyes = tower.Tower().eval()
+    model = build(tokenizer, eyes.vision).eval()
+    pixels = canvas.normalise(torch.stack([canvas.pixels(draw_scene(np.random.default_rng(n)).image) for n in range(4)]))
+    open_eyes(model, eyes, pixels)
+    with torch.inference_mode():
+        hidden = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+        said = model.model.multi_modal_projector.linear_1(hidden)[..., :9].flatten()
+        meant = eyes.heads["kind"](eyes(pixels)).flatten()
+    assert torch.corrcoef(torch.stack([said, meant]))[0, 1] > 0.9
+
+
+def test_gradients_reach_the_projector_and_stop_at_a_frozen_tower(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     model = build(tokenizer, None)
     model.model.vision_tower.requires_grad_(False)
     batch = Lessons(pictures, tokenizer, model.config.image_token_index, 0, 2, 1)[0][0]
     before = [values.clone() for values in model.model.vision_tower.buffers()]
-    loss_of(model.eval(), batch).backward()
+    loss_of(model.eval(), batch, weigh(tokenizer)).backward()
     assert all(torch.equal(a, b) for a, b in zip(before, model.model.vision_tower.buffers(), strict=True))
     assert model.model.multi_modal_projector.linear_1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.model.vision_tower.parameters())
