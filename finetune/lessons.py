@@ -71,11 +71,12 @@ def _mixed(rng: Random, exchanges: list[Exchange], language: Language) -> list[E
     """Now and then somebody says hello, or asks for something else, in the middle."""
     if rng.random() < 0.12:
         exchanges.insert(int(rng.integers(len(exchanges) + 1)), ask_other(rng, language))
-    return exchanges[:5]
+    return exchanges
 
 
 def _draw_turns(rng: Random) -> int:
-    return int(rng.choice(5, p=[0.2, 0.2, 0.2, 0.2, 0.2])) + 1
+    """More than the five that chat remembers: an image costs as much as many answers, and it is answers that teach."""
+    return int(rng.integers(3, 13))
 
 
 def film_lesson(films: Films, rng: Random, language: Language) -> Lesson:

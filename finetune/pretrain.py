@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from transformers import (
     AutoTokenizer,
@@ -49,7 +50,7 @@ MOST_IMAGES, CONTEXT_TOKENS = 5, 2048
 class Size:
     """How much the language stage reads at once: lessons a batch, batches a page, and lessons for the tokenizer."""
 
-    batch: int = 16
+    batch: int = 12
     page: int = 8
     texts: int = 4_000
 
@@ -124,15 +125,18 @@ def validation_loss(
     return sum(losses) / len(losses)
 
 
-def _groups(model: nn.Module, rate: float, tower_rate: float) -> list[dict[str, Any]]:
+def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices of the language layers, AdamW for all else that is trained."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if ".layers." in name and "language_model" in name and p.ndim == 2]
     eyes = [p for name, p in named if "vision_tower" in name]
-    rest = [(name, p) for name, p in named if "vision_tower" not in name]
-    groups = [
-        {"params": [p for _, p in rest if p.ndim >= 2], "lr": rate, "weight_decay": 0.05},
-        {"params": [p for _, p in rest if p.ndim < 2], "lr": rate, "weight_decay": 0.0},
+    taken = {id(p) for p in (*matrices, *eyes)}
+    rest = [p for _, p in named if id(p) not in taken]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": rate}, *([{"params": eyes, "lr": tower_rate}] if eyes else [])]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.95)),
     ]
-    return [*groups, {"params": eyes, "lr": tower_rate, "weight_decay": 0.0}] if eyes else groups
 
 
 def train_language(
@@ -149,10 +153,12 @@ def train_language(
     unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, size.batch, size.page)[0]
     open_eyes(model, eyes, unseen[0]["pixel_values"])
     weight = weigh(tokenizer)
-    optimizer = torch.optim.AdamW(_groups(model, 1.6e-3, tower_rate), betas=(0.9, 0.95))
-    rates = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=pages * size.page, pct_start=0.04)
-    progress = Progress(out / "language.pt", model, optimizer, schedule)
+    pair = optimizers(model, 2e-3, tower_rate)
+    schedules = [
+        OneCycleLR(one, [group["lr"] for group in one.param_groups], pages * size.page, pct_start=0.05, cycle_momentum=False)
+        for one in pair
+    ]
+    progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
     book = Lessons(pictures["train"], tokenizer, image_id, seed, size.batch, size.page)
     started = time.perf_counter()
@@ -162,11 +168,11 @@ def train_language(
         model.model.vision_tower.eval()  # its batch normalisation keeps what it has learnt
         for batch in batches:
             loss = loss_of(model, batch, weight)
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            for part in (*pair, *schedules):
+                part.step()
             losses.append(loss.item())
         if page % 5 == 0:
             pace = (time.perf_counter() - started) / (page - first)
@@ -194,7 +200,7 @@ def main() -> None:
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
     parser.add_argument("--tower-steps", type=int, default=800)
-    parser.add_argument("--pages", type=int, default=240, help="of the language stage")
+    parser.add_argument("--pages", type=int, default=150, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from chat.engine.base import Message
 from chat.prompt import encode
@@ -138,21 +139,22 @@ def test_the_prompt_of_training_begins_as_the_prompt_of_serving(pictures: Films,
 
 
 def test_progress_puts_everything_back(tmp_path: Path) -> None:
-    def made() -> Progress:
+    def made() -> tuple[nn.Linear, torch.optim.Optimizer, LRScheduler, Progress]:
         model = nn.Linear(2, 1)
         optimizer = torch.optim.AdamW(model.parameters())
-        return Progress(tmp_path / "p.pt", model, optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9))
+        schedule = OneCycleLR(optimizer, 0.1, total_steps=9)
+        return model, optimizer, schedule, Progress(tmp_path / "p.pt", model, optimizer, schedule)
 
-    one = made()
-    assert one.restore() == 0
-    one.model(torch.ones(1, 2)).sum().backward()
-    one.optimizer.step()
-    one.schedule.step()
-    one.save(7)
-    other = made()
-    assert other.restore() == 7
-    assert torch.equal(other.model.weight, one.model.weight)
-    assert other.schedule.state_dict() == one.schedule.state_dict()
+    model, optimizer, schedule, progress = made()
+    assert progress.restore() == 0
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    schedule.step()
+    progress.save(7)
+    again, _, later, resumed = made()
+    assert resumed.restore() == 7
+    assert torch.equal(again.weight, model.weight)
+    assert later.state_dict() == schedule.state_dict()
 
 
 def test_a_killed_tower_training_resumes_to_the_same_weights(
