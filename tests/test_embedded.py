@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors import safe_open
 
 from benchmarks.embedded import GREEDY, Examination
@@ -12,10 +11,10 @@ from chat.assistant import Answer, Assistant, Request
 from chat.conversation import Conversation
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
-from chat.wording import LANGUAGES, language_of
-from finetune import ask_scenes
-from finetune.exchange import Exchange
-from finetune.scenes import draw_scene
+from chat.wording import LANGUAGES, Language, language_of
+from finetune import ask_films, ask_other
+from finetune.oddities import draw_oddity
+from finetune.phantom import draw_phantom
 from vision.study import Study
 
 FOLDER = Path(__file__).parents[1] / "models" / "hilum-tiny"
@@ -32,7 +31,7 @@ def test_it_is_a_16_bit_checkpoint_of_at_most_20_million_parameters() -> None:
     with safe_open(FOLDER / "model.safetensors", framework="pt") as weights:
         sizes = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
     assert sum(int(np.prod(piece.get_shape())) for piece in sizes.values()) <= 20_000_000
-    assert {piece.get_dtype() for piece in sizes.values()} <= {"BF16", "F16"}
+    assert {piece.get_dtype() for piece in sizes.values()} <= {"BF16", "F16", "I64"}
 
 
 def test_its_card_says_where_it_comes_from() -> None:
@@ -42,39 +41,38 @@ def test_its_card_says_where_it_comes_from() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_it_sees_colours(engine: LocalEngine, language: str) -> None:
+def test_it_sees_opacities(engine: LocalEngine, language: Language) -> None:
     exam = Examination(engine)
-    replies, number = [], 0
-    while len(replies) < 12:
+    for number in range(12):
         rng = np.random.default_rng([77_000, number])
-        number += 1
-        scene = draw_scene(rng)
-        exchange = ask_scenes.ask_kind(scene, "colour", rng, language)
-        if exchange is not None:
-            replies.append(exam.ask(scene.image, exchange, language, ask_scenes.claim_of))
-    assert sum(reply.right for reply in replies) >= 9
-    assert all(language_of(reply.answer) == language for reply in replies)
+        phantom = draw_phantom(rng, bool(number % 2))
+        exchange = ask_films.ask_phantom_kind(phantom, "opacity", rng, language)
+        exam.ask(phantom.image, exchange, language, ask_films.claim_of)
+    assert sum(reply.right for reply in exam.replies) >= 9
+    assert all(language_of(reply.answer) == language for reply in exam.replies)
 
 
 def test_a_follow_up_is_answered_in_context(engine: LocalEngine) -> None:
     """Whether it is right depends on the picture; that it speaks of the thing asked about before does not."""
     assistant = Assistant(engine, engine.input_side)
-    scene = next(s for s in (draw_scene(np.random.default_rng(n)) for n in range(200)) if len(s.items) == 1)
+    study = Study(draw_phantom(np.random.default_rng(5), True).image)
     conversation = Conversation()
     answers = []
-    for question in (f"Is there a {scene.items[0].colour} {scene.items[0].kind}?", "Where is it?"):
+    for question in ("Is there an opacity?", "Where is it?"):
         last = None
-        for step in assistant.ask(Request(question, GREEDY), Study(scene.image), conversation, "test"):
+        for step in assistant.ask(Request(question, GREEDY, crops=False), study, conversation, "test"):
             last = step
         assert isinstance(last, Answer)
         conversation = last.conversation
         answers.append(last.text)
     assert conversation.asked == 2
-    assert ask_scenes.claim_of(answers[1], "position", "en") is not None
+    assert ask_films.claim_of(answers[1], "side", "en") in {"right", "left"}
 
 
-def test_it_declines_what_it_does_not_know(engine: LocalEngine) -> None:
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8))
+def test_it_declines_pictures_that_it_does_not_know(engine: LocalEngine) -> None:
     exam = Examination(engine)
-    said = exam.answer(noise, Exchange("Is there pneumonia?", "", "oddity"), "en")
-    assert ask_scenes.claim_of(said, "exists", "en") != "yes" or "cannot" in said
+    for number in range(10):
+        rng = np.random.default_rng([78_000, number])
+        exchange = ask_other.ask_about_oddity(rng, "en", 1)[0]
+        exam.ask(draw_oddity(rng), exchange, "en", ask_other.claim_of)
+    assert sum(reply.right for reply in exam.replies) >= 7
