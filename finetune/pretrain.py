@@ -93,7 +93,7 @@ def open_eyes(model: LlavaForConditionalGeneration, eyes: Tower, pixel_values: t
     nn.init.normal_(first.weight, std=first.in_features**-0.5)
     first.weight /= seen.std(0).clamp(min=1e-3)
     first.bias.copy_(-(first.weight @ seen.mean(0)))
-    heads = [*eyes.heads.values(), eyes.diagnosis]
+    heads = [head for head in (*eyes.heads.values(), eyes.diagnosis) if isinstance(head, nn.Linear)]
     weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
     scaled = weight * eyes.norm.weight
     scale = seen.var(-1, unbiased=False).add(eyes.norm.eps).sqrt().mean()
@@ -171,8 +171,9 @@ def train_language(
             model.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for part in (*pair, *schedules):
-                part.step()
+            for optimizer, schedule in zip(pair, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
             losses.append(loss.item())
         if page % 5 == 0:
             pace = (time.perf_counter() - started) / (page - first)
