@@ -280,7 +280,7 @@ def _describe(
         tokenizer=tokenizer,
         image_processor=_load_image_processor(path, vision.image_size),
         image_token_id=config.image_token_id,
-        tokens_per_image=int(config.image_seq_length),
+        tokens_per_image=int(config.image_seq_length) + (config.vision_feature_select_strategy == "full"),
         max_images=int(manifest["max_images"]),
         context_tokens=int(manifest.get("context_tokens", config.text_config.max_position_embeddings)),
         end_ids=frozenset({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}),
