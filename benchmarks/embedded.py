@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import machine
-from chat.conversation import Conversation
 from chat.engine.base import Sampling
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
@@ -56,10 +55,9 @@ class Examination:
         self.engine = engine
         self.replies: list[Reply] = []
 
-    def answer(self, image: Image.Image, exchange: Exchange, language: Language, before: Conversation | None = None) -> str:
+    def answer(self, image: Image.Image, exchange: Exchange, language: Language) -> str:
         view = View("overview", Box(0, 0, *image.size), image)
-        turns = before.turns if before else ()
-        messages = layout(exchange.question, turns, [view], (), (), language)
+        messages = layout(exchange.question, (), [view], (), (), language)
         return "".join(delta.text for delta in self.engine.stream(messages, GREEDY, "bench")).strip()
 
     def ask(self, image: Image.Image, exchange: Exchange, language: Language, claim_of: Claim) -> Reply:
