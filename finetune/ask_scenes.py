@@ -21,14 +21,14 @@ __all__ = ["FOLLOW_UPS", "KINDS", "ask_about_scene", "ask_kind", "claim_of"]
 
 ODDS = {
     "colour": 10, "shape": 9, "position": 11, "count": 15, "exists": 10, "size": 6, "largest": 8, "relation": 7,
-    "check": 7, "describe": 6, "read": 2, "background": 4, "search": 6, "domain": 4,
+    "check": 7, "describe": 6, "each": 16, "read": 2, "background": 4, "search": 6, "domain": 4,
 }  # fmt: skip
 KINDS = tuple(ODDS)
 FOLLOW_UPS = tuple(f"follow_{kind}" for kind in ("position", "size", "colour", "shape", "count", "exists", "sure"))
 FOLLOWED = 0.78  # how often a later turn tries to follow up; about two turns in five come to do so
 TRIES = 12
 
-_UNSURE = {"describe", "domain", "follow_sure"}
+_UNSURE = {"describe", "each", "domain", "follow_sure"}
 
 
 def ask_about_scene(scene: Scene, rng: Random, language: Language, turns: int, held_out: bool = False) -> list[Exchange]:
@@ -63,7 +63,7 @@ def _another(speaker: Speaker, said: list[Said]) -> Said:
     if not speaker.scene.items:
         odds |= {"count": 3, "exists": 4, "search": 3}
     asked = {(one.exchange.kind, one.ref, one.group) for one in said}
-    once = {one.exchange.kind for one in said} & {"describe", "read", "background", "domain", "largest"}
+    once = {one.exchange.kind for one in said} & {"describe", "each", "read", "background", "domain", "largest"}
     last: Said | None = None
     for _ in range(TRIES):
         kind = pick(speaker.rng, KINDS, tuple(odds.values()))

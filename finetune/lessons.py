@@ -106,6 +106,13 @@ def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     return _spoken(scene.image, _mixed(rng, ask_about_scene(scene, rng, language, _draw_turns(rng)), language), [], language)
 
 
+def primer_lesson(films: Films, rng: Random, language: Language) -> Lesson:
+    """Every shape of a scene, one after the other: of all lessons the one with most to see per word."""
+    while (exchange := ask_kind(scene := draw_scene(rng), "each", rng, language)) is None:
+        pass
+    return _spoken(scene.image, [exchange], [], language)
+
+
 def crop_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     """A picture with one region of the person's own, or with the tiles that chat adds to a large image."""
     turns, what = int(rng.integers(1, 4)), rng.random()
@@ -174,15 +181,21 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.31), (phantom_lesson, 0.16), (scene_lesson, 0.36), (crop_lesson, 0.03), (oddity_lesson, 0.07),
-    (search_lesson, 0.04), (describe_search_lesson, 0.03),
+    (film_lesson, 0.22), (phantom_lesson, 0.13), (scene_lesson, 0.45), (crop_lesson, 0.03), (oddity_lesson, 0.06),
+    (search_lesson, 0.04), (describe_search_lesson, 0.03), (primer_lesson, 0.04),
 )  # fmt: skip
+PRIMER_PAGES = 50
+"""Pages at the beginning of the book that hold nothing but primer lessons: first to read a picture, then to be asked."""
 
 
 def draw_lesson(films: Films, rng: Random) -> Lesson:
     """One lesson of a kind drawn by `MAKERS`, in a language drawn evenly."""
     maker = MAKERS[int(rng.choice(len(MAKERS), p=[share for _, share in MAKERS]))][0]
-    return maker(films, rng, LANGUAGES[int(rng.integers(2))])
+    return maker(films, rng, draw_language(rng))
+
+
+def draw_language(rng: Random) -> Language:
+    return LANGUAGES[int(rng.integers(2))]
 
 
 def texts(films: Films, seed: int, count: int) -> list[str]:
@@ -204,18 +217,22 @@ class Lessons(Dataset[list[dict[str, torch.Tensor]]]):
     def __getitem__(self, number: int) -> list[dict[str, torch.Tensor]]:
         size = self.page * self.batch
         encoded = sorted(
-            (self._encode([self.seed, 1, lesson]) for lesson in range(number * size, (number + 1) * size)),
+            (
+                self._encode([self.seed, 1, lesson], number < PRIMER_PAGES)
+                for lesson in range(number * size, (number + 1) * size)
+            ),
             key=lambda one: len(one.ids),
         )
         groups = [encoded[i : i + self.batch] for i in range(0, size, self.batch)]
         order = np.random.default_rng([self.seed, 3, number]).permutation(self.page)
         return [collate(groups[i], self.tokenizer.pad_token_id) for i in order]
 
-    def _encode(self, seed: Sequence[int]) -> Encoded:
+    def _encode(self, seed: Sequence[int], primer: bool) -> Encoded:
         """The first lesson of this seed that is not too long."""
         rng = np.random.default_rng(seed)
         while True:
-            one = encode(draw_lesson(self.films, rng), self.tokenizer, self.image_id, canvas.GRID**2)
+            lesson = primer_lesson(self.films, rng, draw_language(rng)) if primer else draw_lesson(self.films, rng)
+            one = encode(lesson, self.tokenizer, self.image_id, canvas.GRID**2)
             if len(one.ids) <= MOST_TOKENS:
                 return one
 

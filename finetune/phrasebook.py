@@ -52,13 +52,31 @@ def expand(line: str) -> list[str]:
     return [re.sub(r"\s+([?.,!])", r"\1", " ".join("".join(text).split())) for text in texts]
 
 
+_OPENERS: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "Hello.", "Hi!", "Look at the picture.", "Quick question:", "So,", "OK,", "Now", "Please answer:", "One more thing:",
+        "Question:", "Thanks.", "I have a question.", "Hm,", "Excuse me,", "Doctor,", "Next question:", "Please help me.",
+    ),
+    "ko": (
+        "안녕하세요.", "저기요,", "그림을 보고 답해 주세요.", "혹시", "그럼", "질문이 있어요.", "그리고", "자,", "음,", "질문:",
+        "다음 질문이에요.", "고마워요.", "선생님,", "하나만 더요.", "잘 보세요.", "궁금한 게 있는데요,", "좀 도와주세요.",
+    ),
+}  # fmt: skip
+
+
 def roughened(question: str, language: Language, rng: Random) -> str:
-    """As people type: now and then without the final mark, and in English in small letters or capitals."""
+    """As people type: now and then with an opening, without the final mark, in small letters or capitals, or with a slip."""
+    if rng.random() < 0.12:
+        opener = _OPENERS[language][int(rng.integers(len(_OPENERS[language])))]
+        question = f"{opener} {question if opener[-1] in '.!?:' else question[:1].lower() + question[1:]}"
     way = rng.random()
     if way < 0.12:
         question = question.rstrip("?.!")
     if language == "en" and 0.06 < way < 0.18:
         question = question.lower()
+    if 0.2 < way < 0.22 and len(question) > 8:
+        slip = int(rng.integers(len(question)))
+        question = question[:slip] + question[slip + 1 :]
     return question.upper() if language == "en" and way > 0.99 else question
 
 

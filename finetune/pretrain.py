@@ -15,12 +15,13 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import (
     AutoTokenizer,
@@ -32,10 +33,10 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from finetune import canvas, teacher, tower
+from finetune import bridge, canvas, teacher, tower
 from finetune.emphasis import weigh
 from finetune.films import Film, find_films, load_pixels
-from finetune.lessons import IGNORED, Films, Lessons, texts
+from finetune.lessons import IGNORED, PRIMER_PAGES, Films, Lessons, texts
 from finetune.progress import Progress
 from finetune.tokenizer import train_tokenizer
 from finetune.tower import Tower
@@ -44,6 +45,10 @@ log = logging.getLogger(__name__)
 
 VOCABULARY = 4096
 MOST_IMAGES, CONTEXT_TOKENS = 5, 2048
+ROPE_THETA = 500_000.0
+"""Slow rotations: what a patch shows is looked for over a whole dialogue, however far away it stands."""
+WARM_UP, DECAY = 0.01, 0.25
+"""Parts of the language stage in which the learning rate rises, and falls (warm-up, stable, decay; Hu et al. 2024)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ def build(tokenizer: PreTrainedTokenizerBase, eyes: DPTModel | None) -> LlavaFor
         vocab_size=rows, hidden_size=320, intermediate_size=896, num_hidden_layers=6, num_attention_heads=5,
         num_key_value_heads=5, max_position_embeddings=CONTEXT_TOKENS, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
     )  # fmt: skip
     config = LlavaConfig(
         vision_config=tower.vision_config(), text_config=text, image_token_index=tokenizer.get_vocab()["<image>"],
@@ -81,48 +87,37 @@ def build(tokenizer: PreTrainedTokenizerBase, eyes: DPTModel | None) -> LlavaFor
     return model
 
 
-@torch.no_grad()
-def open_eyes(model: LlavaForConditionalGeneration, eyes: Tower, pixel_values: torch.Tensor) -> None:
-    """Start the projector with what the tower's heads already say of each patch, the rest on whitened features.
-
-    The first rows of its first layer are the heads' logits (their layer normalisation taken at its mean scale on
-    `pixel_values`, (n, 3, side, side)), so that "red" or "star" is one direction that attention can look for.
-    """
-    seen = model.model.vision_tower(pixel_values, output_hidden_states=True).hidden_states[-1][:, 1:].flatten(0, 1).float()
-    first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
-    nn.init.normal_(first.weight, std=first.in_features**-0.5)
-    first.weight /= seen.std(0).clamp(min=1e-3)
-    first.bias.copy_(-(first.weight @ seen.mean(0)))
-    heads = [head for head in (*eyes.heads.values(), eyes.diagnosis) if isinstance(head, nn.Linear)]
-    weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
-    scaled = weight * eyes.norm.weight
-    scale = seen.var(-1, unbiased=False).add(eyes.norm.eps).sqrt().mean()
-    n = len(weight)
-    first.weight[:n] = (scaled - scaled.mean(1, keepdim=True)) / scale
-    first.bias[:n] = bias + weight @ eyes.norm.bias
-    nn.init.normal_(second.weight, std=0.05)
-
-
-def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over the answers' tokens, weighted by token; logits are computed at those positions only."""
+def judge(
+    model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(n,) cross-entropy, (n, vocabulary) logits and (n,) targets of the answers' n tokens; no others are computed."""
     with torch.autocast("cpu", torch.bfloat16):
         given = {name: values for name, values in batch.items() if name != "labels"}
         hidden = model.model(**given, use_cache=False).last_hidden_state
         targets = batch["labels"][:, 1:]
         wanted = targets != IGNORED
         logits = model.lm_head(hidden[:, :-1][wanted])
-    counts = weight[targets[wanted]]
-    each = nn.functional.cross_entropy(logits.float(), targets[wanted], reduction="none")
-    return (each * counts).sum() / counts.sum()
+    return nn.functional.cross_entropy(logits.float(), targets[wanted], reduction="none"), logits, targets[wanted]
+
+
+def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over the answers' tokens, weighted by token."""
+    each, _, targets = judge(model, batch)
+    return (each * weight[targets]).sum() / weight[targets].sum()
 
 
 @torch.inference_mode()
-def validation_loss(
+def validate(
     model: LlavaForConditionalGeneration, batches: list[dict[str, torch.Tensor]], weight: torch.Tensor
-) -> float:
+) -> tuple[float, float]:
+    """Mean loss, and the part of the claims' tokens that would have been chosen."""
     model.eval()
-    losses = [loss_of(model, batch, weight).item() for batch in batches]
-    return sum(losses) / len(losses)
+    losses, claims = [], []
+    for batch in batches:
+        each, said, targets = judge(model, batch)
+        losses.append((each * weight[targets]).sum().item() / weight[targets].sum().item())
+        claims.append((said.argmax(-1) == targets)[weight[targets] > 1].float())
+    return sum(losses) / len(losses), torch.cat(claims).mean().item()
 
 
 def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: float) -> list[torch.optim.Optimizer]:
@@ -134,9 +129,14 @@ def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: fl
     rest = [p for _, p in named if id(p) not in taken]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": rate}, *([{"params": eyes, "lr": tower_rate}] if eyes else [])]
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(matrices, lr=2.5 * rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.95)),
     ]
+
+
+def rate_at(step: int, steps: int) -> float:
+    """The part of the learning rate that counts at this step; the end may be moved while the training is resumed."""
+    return min(1.0, (step + 1) / (WARM_UP * steps), max(0.0, (steps - step) / (DECAY * steps)))
 
 
 def train_language(
@@ -150,14 +150,11 @@ def train_language(
     model = build(tokenizer, eyes.vision).eval()
     model.model.vision_tower.to(memory_format=torch.channels_last).requires_grad_(tower_rate > 0)
     image_id = model.config.image_token_index
-    unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, size.batch, size.page)[0]
-    open_eyes(model, eyes, unseen[0]["pixel_values"])
+    unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, size.batch, size.page)[PRIMER_PAGES]
+    bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
     weight = weigh(tokenizer)
-    pair = optimizers(model, 2e-3, tower_rate)
-    schedules = [
-        OneCycleLR(one, [group["lr"] for group in one.param_groups], pages * size.page, pct_start=0.05, cycle_momentum=False)
-        for one in pair
-    ]
+    pair = optimizers(model, 1.5e-3, tower_rate)
+    schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
     book = Lessons(pictures["train"], tokenizer, image_id, seed, size.batch, size.page)
@@ -179,7 +176,7 @@ def train_language(
             pace = (time.perf_counter() - started) / (page - first)
             log.info("language page %d/%d loss %.4f (%.2f s a page)", page, pages, sum(losses) / len(losses), pace)
         if page % 50 == 0 or page == pages:
-            log.info("language page %d validation loss %.4f", page, validation_loss(model, unseen, weight))
+            log.info("language page %d validation loss %.4f, claims right %.3f", page, *validate(model, unseen, weight))
             progress.save(page)
     return model.eval(), tokenizer
 
@@ -200,8 +197,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"), help="training states and tokenizer")
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
-    parser.add_argument("--tower-steps", type=int, default=800)
-    parser.add_argument("--pages", type=int, default=150, help="of the language stage")
+    parser.add_argument("--tower-steps", type=int, default=1100)
+    parser.add_argument("--pages", type=int, default=560, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -10,6 +10,7 @@ from typing import Any
 from chat.wording import Language, search_prompt
 from finetune import scene_en, scene_ko
 from finetune.exchange import Exchange, Random, closed_answer
+from finetune.phrasebook import book, roughened
 from finetune.scene_view import View, other_value, pick
 from finetune.scene_words import (
     COLOURS_KO,
@@ -31,7 +32,6 @@ TABLES: dict[str, ModuleType] = {"en": scene_en, "ko": scene_ko}
 OPEN = {"colour": "colour", "shape": "kind", "position": "cell", "size": "size"}
 """The kinds that ask for one attribute of one item."""
 GROUNDS = tuple(dict.fromkeys(name for name, _ in BACKGROUNDS))
-RUFFLED = 0.25  # the part of the English questions that lack capitals or the question mark
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,15 @@ class Speaker:
 
     def __init__(self, scene: Scene, rng: Random, language: Language, held_out: bool) -> None:
         self.view, self.rng, self.language, self.held_out = View(scene), rng, language, held_out
-        self.scene, self.table = scene, TABLES[language]
+        self.scene, self.table, self.questions = scene, TABLES[language], book("scene", language).questions
         self.korean = language == "ko"
 
     def chance(self, odds: float) -> bool:
         return float(self.rng.random()) < odds
 
     def question(self, key: str, **fields: Any) -> str:
-        text: str = self.table.QUESTIONS[key].draw(self.rng, self.held_out).format(**fields)
-        if self.korean:
-            return text.removesuffix("?") if self.chance(0.12) else text
-        if self.chance(1 - RUFFLED):
-            return text[0].upper() + text[1:]
-        text = text if self.chance(0.4) else text.rstrip("?.")
-        return text if "X-ray" in text else text.lower()
+        text = self.questions[key].draw(self.rng, self.held_out).format(**fields)
+        return roughened(text[0].upper() + text[1:], self.language, self.rng)
 
     def answer(self, key: str, **fields: Any) -> str:
         text: str = self.table.ANSWERS[key].draw(self.rng).format(**fields)
@@ -274,6 +269,16 @@ class Speaker:
             be = "is" if not parts or numbers[0] == 1 else "are"
         answer = self.answer("describe", list=joined, ground=ground, be=be, paper=EnglishNoun(f"{ground} background"))
         return Said(Exchange(self.question("describe"), answer, "describe"))
+
+    def each(self) -> Said | None:
+        """Every item with all that is known of it, in the order in which one reads."""
+        view = self.view
+        order = sorted(range(len(view.items)), key=lambda index: (int(3 * view.centres[index][1]), view.centres[index][0]))
+        named = [f"{view.truth(index).noun(self.language):{'' if self.korean else 'a'}}" for index in order]
+        if not named:
+            return None
+        answer = self.answer("each", list=KoreanNoun(", ".join(named)) if self.korean else ", ".join(named))
+        return Said(Exchange(self.question("each"), answer, "each"))
 
     def part(self, ref: Ref, number: int, digits: bool) -> str:
         if number > 1 or self.korean:

@@ -29,7 +29,7 @@ NUMBERS = {
     "en": ("no", "one", "two", "three", "four", "five", "six", "seven"),
     "ko": ("", "한", "두", "세", "네", "다섯", "여섯", "일곱"),
 }
-_LOOSE = {
+SYNONYMS = {
     "en": {
         "circle": ("disc", "round shape"), "cross": ("plus sign",), "diamond": ("rhombus",), "square": ("box",),
         "ring": ("hoop",), "purple": ("violet",), "large": ("big",), "small": ("little", "tiny"), "medium": ("medium-sized",),
@@ -102,7 +102,7 @@ class Ref:
         """The words for it; with `rng`, now and then a synonym (for questions only)."""
 
         def word(key: str, usual: str) -> str:
-            others = _LOOSE[language].get(key, ()) if rng is not None and rng.random() < 0.12 else ()
+            others = SYNONYMS[language].get(key, ()) if rng is not None and rng.random() < 0.12 else ()
             return others[int(rng.integers(len(others)))] if rng is not None and others else usual
 
         if language == "en":
@@ -115,13 +115,9 @@ class Ref:
         return KoreanNoun(" ".join(place + parts + ([] if self.kind else ["도형"])))
 
 
-def phrases(seen: str, held_out: str = "") -> Phrasings:
+def phrases(text: str) -> Phrasings:
     """Phrasings from text: one a line, or several with a bar between."""
-
-    def split(text: str) -> tuple[str, ...]:
-        return tuple(part.strip() for part in re.split(r"[|\n]", text) if part.strip())
-
-    return Phrasings(split(seen), split(held_out))
+    return Phrasings(tuple(part.strip() for part in re.split(r"[|\n]", text) if part.strip()))
 
 
 def lowered(text: str) -> str:
@@ -217,7 +213,7 @@ def claim_of(answer: str, kind: str, language: Language) -> str | None:
     The first claim word counts. Either language is read, whatever `language` is asked for.
     """
     kind = kind.removeprefix("follow_")
-    if kind == "describe":
+    if kind in ("describe", "each"):
         return None
     closed = _CLOSED.match(answer)
     if closed and kind not in ("count", "read"):

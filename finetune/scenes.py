@@ -66,13 +66,15 @@ def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
     colours = [name for name, rgb in COLOURS.items() if _distance(rgb, paper) >= CONTRAST]
     lettered = rng.random() < 0.25
     alone = lettered and not held_out and rng.random() < 0.3
-    kinds = [] if alone else _choose_kinds(rng, colours, held_out)
     canvas = Easel(rng, paint_paper(rng, size, paper))
-    extents = _choose_sizes(rng, len(kinds))
-    first, rest = kinds[:1], kinds[1:]
-    canvas.draw_items(first, extents[:1])
-    lettering = canvas.draw_lettering([COLOURS[name] for name in colours]) if lettered else None
-    canvas.draw_items(rest, extents[1:])
+    inks = [COLOURS[name] for name in colours]
+    lettering = canvas.draw_lettering(inks) if alone else None
+    if lettering is None:  # a long word may find no room on a narrow paper
+        kinds = _choose_kinds(rng, colours, held_out)
+        extents = _choose_sizes(rng, len(kinds))
+        canvas.draw_items(kinds[:1], extents[:1])
+        lettering = canvas.draw_lettering(inks) if lettered else None
+        canvas.draw_items(kinds[1:], extents[1:])
     return Scene(canvas.image, tuple(canvas.items), lettering, background, canvas.index)
 
 

@@ -30,7 +30,7 @@ from finetune.scenes import Scene, draw_crowd, draw_scene
 log = logging.getLogger(__name__)
 SAVE_EVERY = 100
 WIDTH = 256
-CROWDS = 0.7
+CROWDS = 0.6
 """The share of crowds among the scenes that are learnt from."""
 
 
@@ -67,6 +67,12 @@ class Tower(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(WIDTH, size) for name, size in {**SCENE_HEADS, **PHANTOM_HEADS}.items()})
         self.to_teacher = nn.Linear(WIDTH, 512)
         self.diagnosis = nn.Linear(WIDTH, 3)
+
+    def named_heads(self) -> dict[str, nn.Linear]:
+        """Every head that tells classes apart."""
+        return {
+            name: head for name, head in (*self.heads.items(), ("diagnosis", self.diagnosis)) if isinstance(head, nn.Linear)
+        }
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(n, 3, SIDE, SIDE) -> (n, GRID * GRID, WIDTH): the last layer's patches, the class token dropped."""
@@ -155,7 +161,7 @@ def _auc(tower: Tower, films: torch.Tensor, sick: np.ndarray) -> float:
 
 
 def train(
-    films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (12, 16, 4)
+    films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (8, 22, 5)
 ) -> Tower:
     """Train for `steps` batches of (films, scenes, phantoms); the state in `out` is saved often and resumed from."""
     torch.manual_seed(seed)

@@ -15,11 +15,11 @@ from chat.prompt import encode
 from finetune import canvas, teacher, tower
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, augment, find_films, load_pixels
-from finetune.lessons import IGNORED, MAKERS, Films, Lessons, collate, draw_lesson, texts
+from finetune.lessons import IGNORED, MAKERS, PRIMER_PAGES, Films, Lessons, collate, draw_lesson, texts
 from finetune.outlines import SHAPES
 from finetune.patches import scene_truth
 from finetune.phantom import draw_phantom
-from finetune.pretrain import Size, build, export, loss_of, open_eyes, train_language
+from finetune.pretrain import Size, build, export, loss_of, rate_at, train_language
 from finetune.progress import Progress
 from finetune.scenes import draw_crowd, draw_scene
 from finetune.tokenizer import train_tokenizer
@@ -212,17 +212,17 @@ def test_claims_count_more_than_wording(pictures: Films, tmp_path: Path) -> None
     assert not {"\u2581there", "\u2581a", ".", ","} & heavy
 
 
-def test_the_projector_starts_with_what_the_tower_s_heads_say(pictures: Films, tmp_path: Path) -> None:
+def test_the_book_begins_with_primer_lessons_only(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
-    eyes = tower.Tower().eval()
-    model = build(tokenizer, eyes.vision).eval()
-    pixels = canvas.normalise(torch.stack([canvas.pixels(draw_scene(np.random.default_rng(n)).image) for n in range(4)]))
-    open_eyes(model, eyes, pixels)
-    with torch.inference_mode():
-        hidden = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
-        said = model.model.multi_modal_projector.linear_1(hidden)[..., :9].flatten()
-        meant = eyes.heads["kind"](eyes(pixels)).flatten()
-    assert torch.corrcoef(torch.stack([said, meant]))[0, 1] > 0.9
+    book = Lessons(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 4, 1)
+    answers = {page: int((book[page][0]["labels"] == tokenizer.eos_token_id).sum()) for page in (0, PRIMER_PAGES)}
+    assert answers[0] == 4
+    assert answers[PRIMER_PAGES] > 4
+
+
+def test_the_learning_rate_rises_holds_and_falls() -> None:
+    rates = [rate_at(step, 1000) for step in range(1001)]
+    assert rates[0] < rates[5] < 1 == rates[100] == rates[700] > rates[900] > rates[1000] == 0
 
 
 def test_gradients_reach_the_projector_and_stop_at_a_frozen_tower(pictures: Films, tmp_path: Path) -> None:
