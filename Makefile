@@ -3,35 +3,51 @@
 #   make run  PORT=7861 ARGS="--model weights/my-llava"     any flag of `python app.py serve`
 #   make test ARGS="-k tiling"                              any flag of pytest
 #   make bench DATA=FOLDER                                  the radiographs' NORMAL/ and PNEUMONIA/, measured too
+#   make model FROM=DIR                                     LLaVA-1.5-7B from a folder, not from the hub
+#   make bundle OUT=DIR                                     where the tar is put
 #   make run  PYTHON=python3.12                             another Python, 3.11 or later
 #   make run  PIP_ARGS="--index-url URL"                    any flag of pip: a mirror, a folder of wheels, CPU-only builds of torch
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint check bench docker clean
+.PHONY: help run model test lint check bench smoke-7b docker bundle clean
 
 PYTHON ?= python3
 PORT ?=
 ARGS ?=
 DATA ?=
+FROM ?=
+OUT ?= .
 PIP_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
+LLAVA := weights/llava-1.5-7b-nf4
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 help:
 	@echo "make run      serve Hilum at http://127.0.0.1:7860 (PORT=, ARGS=)"
+	@echo "make model    fetch LLaVA-1.5-7B, quantise it to 4 bits, check it (FROM=)"
 	@echo "make test     every test; those that need a browser skip where there is none (ARGS=)"
 	@echo "make lint     format check, ruff, mypy"
 	@echo "make check    lint and test: what has to pass before a commit"
 	@echo "make bench    the numbers of the README (DATA=)"
+	@echo "make smoke-7b the 7B model's way through this machine, with random weights (ARGS=)"
 	@echo "make docker   build the image 'hilum'"
+	@echo "make bundle   everything in one tar, for a machine without a network (OUT=)"
 	@echo "make clean    remove .venv and the caches, never weights/ or runs/"
 
 run: $(INSTALLED)
 	$(PY) app.py serve $(if $(PORT),--port $(PORT)) $(ARGS)
+
+model: $(INSTALLED) | $(LLAVA)
+	$(PY) -m chat.engine.checkpoint verify $(LLAVA)
+
+# The folder is there when it is whole; what was interrupted goes on the next time.
+$(LLAVA): | $(INSTALLED)
+	$(PY) -m chat.engine.checkpoint fetch $(if $(FROM),--from "$(FROM)")
+	$(PY) -m chat.engine.checkpoint quantize
 
 test: $(INSTALLED_DEV)
 	$(PY) -m pytest $(ARGS)
@@ -46,6 +62,12 @@ check: lint test
 bench: $(INSTALLED_DEV)
 	$(PY) -m benchmarks.engine
 	$(PY) -m benchmarks.embedded $(if $(DATA),--data $(DATA))
+
+smoke-7b: $(INSTALLED)
+	$(PY) -m benchmarks.smoke_7b $(ARGS)
+
+bundle: $(INSTALLED)
+	deploy/bundle.sh $(PY) "$(OUT)" $(PIP_ARGS)
 
 # The image installs its own packages, so this is the one target that needs no .venv.
 docker:

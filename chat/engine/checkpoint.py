@@ -1,10 +1,10 @@
 """Checkpoints: a folder of LLaVA weights as a model that is ready to run.
 
-Knows the Hugging Face LLaVA layout (16-bit, or 4-bit as bitsandbytes saves it), devices and precisions. Does not
-know prompts, sessions or how tokens are chosen. Nothing is ever downloaded, and no code in a checkpoint is run.
+Knows the Hugging Face LLaVA layout (16-bit, or 4-bit as bitsandbytes saves it), devices and precisions; other layouts
+are `layouts.py`'s. Does not know prompts, sessions or how tokens are chosen. Nothing is ever downloaded, and no code in a
+checkpoint is run.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +23,8 @@ from transformers import (
 )
 
 from chat.engine.base import EngineUnavailable, Limits
+from chat.engine.layouts import as_hugging_face, read_config
+from chat.engine.shards import read_json
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ def find_default(models: Path, weights: Path) -> Path:
     large = weights / FOUR_BIT_LLAVA
     if large.exists():
         try:
-            _check_weights(large, _read_config(large))
+            _check_weights(large, read_config(large))
             return large
         except EngineUnavailable as error:
             log.warning("the checkpoint in weights/ is left aside: %s", error)
@@ -95,11 +97,13 @@ def find_default(models: Path, weights: Path) -> Path:
 def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
     """The checkpoint at `path` on `device` (`auto`, `cpu`, `cuda`, `cuda:1`).
 
-    `four_bit` None quantises what is large on a GPU and takes a checkpoint that was saved in 4-bit as it is.
+    `four_bit` None quantises what is large on a GPU and takes a checkpoint that was saved in 4-bit as it is. A folder in
+    the original LLaVA layout is converted first, once, beside itself.
     Raises EngineUnavailable with one sentence on what is wrong and what to do.
     """
-    with _checkpoint_errors(path):
-        config = _read_config(path)
+    with checkpoint_errors(path):
+        path = as_hugging_face(path)
+        config = read_config(path)
         total_bytes = _check_weights(path, config)
         device = _resolve_device(device)
         saved_four_bit = _is_saved_in_four_bit(path, config)
@@ -111,11 +115,13 @@ def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
         model = _load_model(path, device, dtype, quantise)
         loaded = _describe(path, model, tokenizer, device, dtype, quantise or saved_four_bit)
     log.info("loaded %s", loaded.description)
+    if config["text_config"].get("model_type") == "mistral":
+        log.warning("this checkpoint was taught with Mistral's [INST] prompt and is given LLaVA-1.5's; expect weaker answers")
     return loaded
 
 
 @contextmanager
-def _checkpoint_errors(path: Path) -> Iterator[None]:
+def checkpoint_errors(path: Path) -> Iterator[None]:
     """The one place where a reader's exceptions become ours; a broken file must not look like a bug."""
     try:
         yield
@@ -124,30 +130,6 @@ def _checkpoint_errors(path: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise EngineUnavailable(f"{path} cannot be loaded as a LLaVA checkpoint ({reason}). Fetch or copy it again.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise EngineUnavailable(f"{path} is not a readable JSON object. Fetch or copy the checkpoint again.")
-    return value
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise EngineUnavailable(f"There is no checkpoint at {path}. Check HILUM_MODEL, or leave it at auto.")
-    if not (path / "config.json").is_file():
-        raise EngineUnavailable(f"{path} is not a checkpoint: it holds no config.json. Name the folder that does.")
-    config = _read_json(path / "config.json")
-    kind = config.get("model_type")
-    if kind != "llava":
-        raise EngineUnavailable(f"{path} holds a {kind or 'nameless'} model; Hilum runs LLaVA (model_type llava).")
-    if "vision_config" not in config or "text_config" not in config:
-        raise EngineUnavailable(f"{path} is in the original LLaVA layout; use its Hugging Face conversion (llava-hf).")
-    return config
 
 
 def _is_saved_in_four_bit(path: Path, config: dict[str, Any]) -> bool:
@@ -164,7 +146,7 @@ def _is_saved_in_four_bit(path: Path, config: dict[str, Any]) -> bool:
 def _check_weights(path: Path, config: dict[str, Any]) -> int:
     """Bytes of weights on disk; raises EngineUnavailable when a file or a tensor that the index promises is not there."""
     index = path / "model.safetensors.index.json"
-    promised: dict[str, str] = _read_json(index).get("weight_map", {}) if index.is_file() else {}
+    promised: dict[str, str] = read_json(index).get("weight_map", {}) if index.is_file() else {}
     names = sorted(set(promised.values())) or ["model.safetensors"]
     present: set[str] = set()
     for name in names:
@@ -210,6 +192,9 @@ def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerBa
         )
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
         raise EngineUnavailable(f"The tokenizer in {path} has no <s> or no </s>; it is not LLaVA's.")
+    declared = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+    if "legacy" in declared:  # transformers 4 encoded so, transformers 5 has dropped it; chat.prompt reads it
+        tokenizer.space_behind_end = " " if declared["legacy"] else ""
     return tokenizer
 
 
@@ -253,9 +238,9 @@ def _load_image_processor(path: Path, side: int) -> LlavaImageProcessorPil:
     """Pads to a square and never crops the centre, as LLaVA-1.5 was trained; colours as the checkpoint's own file says."""
     own: dict[str, Any] = {}
     if (path / "preprocessor_config.json").is_file():
-        own = _read_json(path / "preprocessor_config.json")
+        own = read_json(path / "preprocessor_config.json")
     elif (path / "processor_config.json").is_file():
-        own = _read_json(path / "processor_config.json").get("image_processor", {})
+        own = read_json(path / "processor_config.json").get("image_processor", {})
     kept = {key: own[key] for key in ("image_mean", "image_std", "resample", "rescale_factor") if key in own}
     return LlavaImageProcessorPil(do_pad=True, do_center_crop=False, size={"height": side, "width": side}, **kept)
 
@@ -272,7 +257,7 @@ def _describe(
         _check_widths(path, model)
     config: Any = model.config
     vision = config.vision_config
-    manifest = LLAVA_1_5 | (_read_json(path / "hilum.json") if (path / "hilum.json").is_file() else {})
+    manifest = LLAVA_1_5 | (read_json(path / "hilum.json") if (path / "hilum.json").is_file() else {})
     generation: Any = model.generation_config
     ends = generation.eos_token_id
     return Loaded(
@@ -289,3 +274,9 @@ def _describe(
         dtype=dtype,
         four_bit=four_bit,
     )
+
+
+if __name__ == "__main__":
+    from chat.engine.store import main
+
+    main()
