@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from chat.settings import Settings, SettingsError, add_flags, flag, read_settings
+from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_address, read_settings
 
 if TYPE_CHECKING:
     from chat.engine.local import LocalEngine
+    from chat.engine.remote import RemoteEngine
+    from chat.ui.panels import About
     from chat.wording import Language
 
 ROOT = Path(__file__).parent
@@ -71,7 +73,7 @@ def _parser() -> Parser:
 
 def _refuse_unknown_flags(given: Sequence[str]) -> None:
     """argparse would take what follows an unknown flag for a command, and complain about that."""
-    known = [flag(name) for name in Settings.model_fields] + ["--no-four-bit", "--json", "--help"]
+    known = [flag(name) for name in flags()] + ["--no-four-bit", "--json", "--help"]
     for name in (part.partition("=")[0] for part in given[: given.index("--") if "--" in given else None]):
         if name.startswith("--") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -79,16 +81,33 @@ def _refuse_unknown_flags(given: Sequence[str]) -> None:
 
 
 def _prepare_environment() -> None:
-    """Before torch, transformers and gradio: nothing calls home, and nobody's variables open a door behind our back."""
-    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+    """Before torch, transformers, gradio and openai: nothing calls home, and nobody's variables open a door behind our back."""
+    for name in [name for name in os.environ if name.startswith(("GRADIO_", "OPENAI_"))]:
         del os.environ[name]
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def open_engine(settings: Settings) -> "LocalEngine":
-    """The engine that the settings ask for, warmed up. Ends the program with a sentence when it is not there."""
+def open_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
+    """The engine that the settings ask for, ready to answer. Ends the program with a sentence when it is not there."""
+    return _reach_engine(settings) if is_address(settings.model) else _load_engine(settings)
+
+
+def _reach_engine(settings: Settings) -> "RemoteEngine":
+    from chat.engine.address import read_address
+    from chat.engine.base import EngineError
+    from chat.engine.remote import connect
+
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    try:
+        address = read_address(settings.model)
+        return connect(address, settings.remote_name, key, settings.remote_images, settings.remote_context)
+    except EngineError as error:
+        refuse(error)
+
+
+def _load_engine(settings: Settings) -> "LocalEngine":
     from transformers.utils import logging as transformers_logging
 
     from chat.engine import checkpoint
@@ -153,22 +172,32 @@ def _leave(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _open_page(settings: Settings, engine: "LocalEngine") -> str:
+def _open_page(settings: Settings, engine: "LocalEngine | RemoteEngine") -> str:
     from chat.assistant import Assistant
     from chat.engine.base import Sampling
-    from chat.engine.checkpoint import EMBEDDED
     from chat.ui import page
-    from chat.ui.panels import About
 
-    described = engine.description
-    about = About(engine.name, described["device"], described["weights"], engine.name == EMBEDDED, engine.limits.context_tokens)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
     language = None if settings.language == "auto" else settings.language
-    blocks = page.build(Assistant(engine, engine.input_side), about, sampling, language, settings.max_pixels, settings.turns)
+    blocks = page.build(
+        Assistant(engine, engine.input_side), _about(engine), sampling, language, settings.max_pixels, settings.turns
+    )
     try:
         return page.launch(blocks, settings.host, settings.port)
     except OSError:
         refuse(_taken(settings.port))
+
+
+def _about(engine: "LocalEngine | RemoteEngine") -> "About":
+    from chat.engine.remote import RemoteEngine
+    from chat.ui.panels import About
+
+    context = engine.limits.context_tokens
+    if isinstance(engine, RemoteEngine):
+        return About(engine.name, engine.address.host, "", False, context, engine.address)
+    from chat.engine.checkpoint import EMBEDDED
+
+    return About(engine.name, engine.description["device"], engine.description["weights"], engine.name == EMBEDDED, context)
 
 
 def _taken(port: int) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chat.conversation import DEFAULT_TURNS, MOST_TURNS
@@ -28,7 +28,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Every setting is a flag (`--max-pixels`) and a variable (`HILUM_MAX_PIXELS`)."""
+    """Every setting is a variable (`HILUM_MAX_PIXELS`) and, unless it is secret, a flag (`--max-pixels`)."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
@@ -36,7 +36,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; only this machine unless HILUM_CONTAINER=1")
     port: int = Field(7860, ge=1, le=65535, description="port of the page")
-    model: str = Field("auto", description="folder of a LLaVA checkpoint; auto: the one in weights/, else the embedded")
+    model: str = Field(
+        "auto", description="folder of a LLaVA checkpoint, or an http(s) address; auto: weights/, else the embedded"
+    )
+    remote_name: str | None = Field(None, description="the model's name at that address; by default the only one there")
+    remote_images: int = Field(1, ge=1, le=32, description="images that it reads in one prompt")
+    remote_context: int | None = Field(None, ge=256, description="its context in tokens; by default what it says, else 4096")
+    api_key: SecretStr | None = Field(None, description="its key; in .env or the environment, never a flag")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
     four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
     language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")
@@ -47,7 +53,7 @@ class Settings(BaseSettings):
     top_p: float = Field(0.8, gt=0, le=1, description="sample among the likeliest tokens up to this probability")
     max_new_tokens: int = Field(512, ge=1, le=4096, description="longest answer in tokens")
 
-    @field_validator("four_bit", "seed", mode="before")
+    @field_validator("four_bit", "seed", "remote_context", mode="before")
     @classmethod
     def _nothing_written(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in ("", "none", "auto") else value
@@ -68,6 +74,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_address(model: str) -> bool:
+    """Whether a model is somewhere else: behind an http(s) address rather than in a folder."""
+    return model.strip().lower().startswith(("http://", "https://"))
+
+
+def flags() -> list[str]:
+    """The settings that may stand on a command line, which every program on the machine can read: none that is secret."""
+    return [name for name, field in Settings.model_fields.items() if field.annotation != SecretStr | None]
+
+
 def flag(name: str) -> str:
     """The flag of a setting: `max_pixels` is `--max-pixels`."""
     return "--" + name.replace("_", "-")
@@ -80,7 +96,8 @@ def variable(name: str) -> str:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Every setting as a flag; a flag that is not given stays out of the namespace. Values are checked by Settings."""
-    for name, field in Settings.model_fields.items():
+    for name in flags():
+        field = Settings.model_fields[name]
         shown = "" if field.default is None else f" (default {field.default})"
         text = f"{field.description}{shown}".replace("%", "%%")
         if field.annotation in (bool, bool | None):
@@ -89,10 +106,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag(name), metavar=name.upper(), default=argparse.SUPPRESS, help=text)
 
 
-def read_settings(flags: Mapping[str, Any], dotenv: Path = DOTENV) -> Settings:
-    """Defaults, then `dotenv`, then the environment, then `flags`. Raises SettingsError with one sentence."""
+def read_settings(given: Mapping[str, Any], dotenv: Path = DOTENV) -> Settings:
+    """Defaults, then `dotenv`, then the environment, then `given` flags. Raises SettingsError with one sentence."""
     _refuse_misspelt([*os.environ, *dotenv_values(dotenv)])
-    chosen = {name: flags[name] for name in Settings.model_fields if name in flags}
+    chosen = {name: given[name] for name in flags() if name in given}
     try:
         return Settings(_env_file=dotenv, **chosen)
     except ValidationError as error:
@@ -108,9 +125,9 @@ def _refuse_misspelt(names: Sequence[str]) -> None:
             raise SettingsError(f"{name} is not a setting of Hilum; {hint}")
 
 
-def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
+def _sentence(error: ValidationError, given: Mapping[str, Any]) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
-    shown = flag(name) if name in flags else variable(name)
+    shown = flag(name) if name in given else variable(name)
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{shown}={first['input']} cannot be used: it {reason}."

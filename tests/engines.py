@@ -4,14 +4,16 @@ Knows how to build an engine and how to count its work. Does not know what is as
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import tiny
 import torch
 
-from chat.engine.base import Message, Sampling
+from chat.engine.base import Engine, Message, Sampling
 from chat.engine.checkpoint import Loaded, load
 from chat.engine.local import LocalEngine
 
@@ -50,6 +52,38 @@ def counted(module: torch.nn.Module) -> Iterator[list[int]]:
         yield calls
     finally:
         hook.remove()
+
+
+def build_answering_alike(folder: Path) -> Path:
+    """A checkpoint whose answers are plain ASCII and never end by themselves, the same in fp32 whoever runs it.
+
+    Saved in 16 bits, so that no loader rounds what another does not; sampling is on, which a server has to be told.
+    """
+    tiny.silence(tiny.build(folder, dtype=torch.bfloat16), tiny.beyond_ascii())
+    tiny.write_manifest(folder, name="tiny", max_images=3)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"do_sample": True}), "utf-8")
+    return folder
+
+
+def load_local(folder: Path, precision: str) -> LocalEngine:
+    """The local engine on a checkpoint in `float32` or `nf4`."""
+    loaded = load(folder, "cpu", precision == "nf4")
+    if precision == "float32":
+        loaded = dataclasses.replace(loaded, model=loaded.model.float(), dtype=torch.float32)
+    engine = LocalEngine(loaded)
+    engine.warm_up()
+    return engine
+
+
+def text(engine: Engine, messages: Sequence[Message], sampling: Sampling = GREEDY, session: str = "a") -> str:
+    return "".join(delta.text for delta in engine.stream(messages, sampling, session))
+
+
+def in_thread(work: Callable[..., object], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=work, args=arguments, daemon=True)
+    thread.start()
+    return thread
 
 
 def ids(engine: LocalEngine, messages: Sequence[Message], session: str = "a", sampling: Sampling = GREEDY) -> tuple[int, ...]:

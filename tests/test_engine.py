@@ -1,18 +1,15 @@
-"""What every engine owes its callers; one suite, run over each of them."""
+"""What the local engine owes beyond `test_contract.py`: its queue, its ids, its memory, and a full device."""
 
-import threading
 import time
-from collections.abc import Callable
 from itertools import islice
 
 import engines
 import pytest
 import tiny
 import torch
-from engines import ASKED, GREEDY, PICTURE, Subject, counted, ids
+from engines import ASKED, GREEDY, PICTURE, Subject, counted, ids, in_thread
 
-from chat.engine.base import DoesNotFit, EngineUnavailable, Message, OutOfMemory, Sampling
-from chat.engine.checkpoint import load
+from chat.engine.base import DoesNotFit, Message, OutOfMemory, Sampling
 from chat.engine.local import IMAGES_KEPT, SESSIONS_KEPT, LocalEngine
 from chat.prompt import encode
 
@@ -27,12 +24,6 @@ def engine(subject: engines.Subject) -> LocalEngine:
     return subject.engine
 
 
-def in_thread(work: Callable[..., object], *arguments: object) -> threading.Thread:
-    thread = threading.Thread(target=work, args=arguments, daemon=True)
-    thread.start()
-    return thread
-
-
 def waiting(engine: LocalEngine) -> int:
     return len(engine._turnstile._queue)
 
@@ -45,22 +36,6 @@ def wait_until_queued(engine: LocalEngine, callers: int) -> None:
     raise AssertionError(f"{waiting(engine)} callers in the queue, not {callers}")
 
 
-def test_a_greedy_answer_repeats_in_every_session(engine: LocalEngine) -> None:
-    assert ids(engine, ASKED) == ids(engine, ASKED) == ids(engine, ASKED, "b") != ()
-
-
-def test_a_stream_says_once_and_last_why_it_ended(engine: LocalEngine) -> None:
-    deltas = list(engine.stream(ASKED, GREEDY, "a"))
-    assert [delta.finish for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
-    assert deltas[-1].finish in ("stop", "length")
-
-
-def test_a_sampled_answer_repeats_with_its_seed_only(engine: LocalEngine) -> None:
-    wild = [Sampling(24, temperature=2.0, top_p=1.0, seed=seed) for seed in (1, 1, 2)]
-    first, again, other = (ids(engine, ASKED, sampling=sampling) for sampling in wild)
-    assert first == again != other
-
-
 def test_count_is_what_the_prompt_takes(engine: LocalEngine, subject: Subject) -> None:
     text_only = tiny.question("폐렴이 보입니까?")
     per_image = engine.limits.tokens_per_image
@@ -71,12 +46,6 @@ def test_count_is_what_the_prompt_takes(engine: LocalEngine, subject: Subject) -
     with pytest.raises(DoesNotFit) as error:
         next(engine.stream(ASKED, Sampling(room + 1, temperature=0), "a"))
     assert (error.value.needed, error.value.available) == (engine.limits.context_tokens + 1, engine.limits.context_tokens)
-
-
-def test_a_question_of_twenty_thousand_letters_does_not_fit_and_harms_nobody(engine: LocalEngine) -> None:
-    with pytest.raises(DoesNotFit):
-        next(engine.stream(tiny.question("가" * 20_000, PICTURE), GREEDY, "a"))
-    assert ids(engine, ASKED)
 
 
 def test_typed_control_tokens_are_only_letters(engine: LocalEngine, subject: Subject) -> None:
@@ -247,13 +216,3 @@ def test_what_is_kept_is_bounded(engine: LocalEngine) -> None:
     assert all(len(kept) <= IMAGES_KEPT for kept in engine._sessions.values())
     engine.prepare(tiny.question("", *map(tiny.picture, range(IMAGES_KEPT + 3))), "one long prompt")
     assert len(engine._sessions["one long prompt"]) == IMAGES_KEPT
-
-
-def test_a_closed_engine_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
-    engine = LocalEngine(load(tiny.build(tmp_path_factory.mktemp("closed")), "cpu", None))
-    unread = engine.stream(ASKED, GREEDY, "a")
-    engine.close()
-    with pytest.raises(EngineUnavailable):
-        next(unread)
-    with pytest.raises(EngineUnavailable):
-        engine.stream(ASKED, GREEDY, "a")

@@ -1,10 +1,11 @@
 """Settings: which source is stronger, and what is said about a wrong one."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-from chat.settings import Settings, SettingsError, flag, read_settings, variable
+from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_address, read_settings, variable
 
 NOWHERE = Path("/nowhere/.env")
 
@@ -58,6 +59,8 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(where: str, tmp_path: 
         ("language", "fr"),
         ("max_pixels", "0"),
         ("max_new_tokens", "0"),
+        ("remote_images", "0"),
+        ("remote_context", "12"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_that_names_flag_and_value(name: str, value: str) -> None:
@@ -91,3 +94,27 @@ def test_settings_cannot_be_changed_later() -> None:
 def test_every_setting_is_in_the_example_file() -> None:
     example = (Path(__file__).parents[1] / ".env.example").read_text("utf-8")
     assert [variable(name) for name in Settings.model_fields if variable(name) not in example] == []
+
+
+def test_a_key_comes_from_environment_or_file_and_is_never_a_flag_nor_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("HILUM_API_KEY=sk-from-file\n")
+    from_file = read_settings({"api_key": "sk-from-flag"}, dotenv)
+    assert from_file.api_key is not None and from_file.api_key.get_secret_value() == "sk-from-file"
+    monkeypatch.setenv("HILUM_API_KEY", "sk-from-environment")
+    settings = read_settings({}, dotenv)
+    assert settings.api_key is not None and settings.api_key.get_secret_value() == "sk-from-environment"
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    assert all("sk-from" not in shown for shown in (repr(settings), str(settings), parser.format_help()))
+    assert "api_key" not in flags() and "--api-key" not in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("model", "is_remote"),
+    [("http://127.0.0.1:8000/v1", True), (" HTTPS://x", True), ("auto", False), ("weights/http", False), ("", False)],
+)
+def test_an_address_is_told_from_a_folder(model: str, is_remote: bool) -> None:
+    assert is_address(model) is is_remote

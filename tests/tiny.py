@@ -8,11 +8,13 @@ import json
 import random
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -29,6 +31,8 @@ from finetune.tokenizer import IMAGE, train_tokenizer
 SIDE, PATCH = 56, 14
 TOKENS_PER_IMAGE = (SIDE // PATCH) ** 2
 CONTEXT_TOKENS = 1024
+
+CHAT_TEMPLATE = Path(__file__).parents[1] / "chat" / "engine" / "llava-1.5.jinja"
 
 KNOWN_LINES = (
     "Is there pneumonia in the left lung? Yes. No.",
@@ -87,7 +91,34 @@ def build(
     for file in _tokenizer_folder().iterdir():
         shutil.copy(file, folder)
     LlavaImageProcessorPil(size={"height": SIDE, "width": SIDE}, do_pad=True, do_center_crop=False).save_pretrained(folder)
+    _write_processor(folder, strategy)
     return folder
+
+
+def _write_processor(folder: Path, strategy: str) -> None:
+    """What a server needs that builds its own prompts; with our template they are ours, token for token."""
+    own = {"processor_class": "LlavaProcessor", "image_token": IMAGE, "patch_size": PATCH, "num_additional_image_tokens": 1}
+    (folder / "processor_config.json").write_text(json.dumps(own | {"vision_feature_select_strategy": strategy}), "utf-8")
+    shutil.copy(CHAT_TEMPLATE, folder / "chat_template.jinja")
+
+
+def silence(folder: Path, tokens: Collection[int]) -> Path:
+    """Change a checkpoint so that none of these tokens can be the likeliest."""
+    weights = load_file(folder / "model.safetensors")
+    head = next(name for name in weights if name.endswith("lm_head.weight"))
+    weights[head][list(tokens)] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def beyond_ascii() -> list[int]:
+    """Tokens that are no plain letters: a server's stream breaks where random weights write half a character."""
+    words = tokenizer()
+    return [i for i, word in enumerate(words.convert_ids_to_tokens(range(len(words)))) if not _is_plain(word)]
+
+
+def _is_plain(word: str) -> bool:
+    return word.replace("\u2581", " ").isascii() and not (word.startswith("<") and word.endswith(">"))
 
 
 def question(text: str, *images: Image.Image) -> tuple[Message, ...]:

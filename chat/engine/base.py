@@ -59,11 +59,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of an answer: whole characters, the token ids it came from, and why it ended, if it did."""
+    """A piece of an answer: whole characters, the token ids it came from, and why it ended, if it did.
+
+    `tokens` is said where there are no ids: a remote engine counts pieces, and its last Delta makes up the server's count.
+    """
 
     text: str
     ids: tuple[int, ...] = ()
     finish: Literal["stop", "length"] | None = None
+    tokens: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many tokens this is."""
+        return len(self.ids) if self.tokens is None else self.tokens
 
 
 class Engine(Protocol):
@@ -102,7 +111,15 @@ class Scorer(Protocol):
 
 
 class EngineError(Exception):
-    """The engine could not answer; the subclass says who can mend it."""
+    """The engine could not answer; the subclass says who can mend it.
+
+    `reason` and `fields`, where they are given, choose a more exact sentence in the person's language.
+    """
+
+    def __init__(self, message: str, reason: str = "", **fields: int | str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.fields = fields
 
 
 class EngineUnavailable(EngineError):

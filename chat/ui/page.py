@@ -81,7 +81,7 @@ def build(
                 controls, views, window, prompt, model = _drawers(first, about, sampling)
             with gr.Column(elem_id="hilum-right"):
                 talk = _part("talk", panels.talk(first, about))
-        foot = gr.HTML(panels.foot(first.language), elem_id="hilum-foot")
+        foot = gr.HTML(panels.foot(first.language, about), elem_id="hilum-foot")
         drawn = [talk, views, window, prompt]
         everything = [desk, bar, stage, *drawn, model, foot, *controls.all]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
@@ -165,7 +165,7 @@ def _everything(desk: Desk, handlers: Handlers) -> list[Any]:
     """All that is written on the page, in the desk's language."""
     return [
         desk, panels.bar(desk, handlers.about), panels.stage(desk), *handlers.draw(desk),
-        panels.about(desk, handlers.about), panels.foot(desk.language), *_labels(desk.language),
+        panels.about(desk, handlers.about), panels.foot(desk.language, handlers.about), *_labels(desk.language),
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from chat.assistant import RequestError
+from chat.engine.address import Address
 from chat.prompt import View
 from chat.ui.desk import Desk, Exchange
 from chat.ui.gallery import EXAMPLES, QUESTIONS, thumbnail
@@ -24,18 +25,23 @@ Value = dict[str, Any]
 
 @dataclass(frozen=True)
 class About:
-    """The model that answers, as it was resolved on this machine."""
+    """The model that answers, as it was resolved on this machine, or the address to which pictures and text go."""
 
     name: str
     device: str
     weights: str
     is_embedded: bool
     context_tokens: int
+    address: Address | None = None
 
     def notice(self, language: Language) -> list[str]:
         """What a person should know about it, and how to get another."""
         if self.is_embedded:
             return [word("about_embedded", language), word("about_other", language)]
+        if self.address:
+            kind = "about_beside" if self.address.is_local else "about_remote"
+            bare = [] if self.address.is_local or self.address.is_encrypted else [word("about_unencrypted", language)]
+            return [word(kind, language, name=self.name, host=self.address.host), *bare]
         return [word("about_model", language, name=self.name)]
 
 
@@ -46,7 +52,7 @@ def bar(desk: Desk, model: About) -> Value:
         "language": desk.language,
         "is_open": desk.is_open,
         "model": model.name,
-        "device": f"{model.device} · {model.weights}",
+        "device": " · ".join(filter(None, (model.device, model.weights))),
     }
 
 
@@ -88,7 +94,7 @@ def _talk(desk: Desk, model: About) -> Value:
         "has_image": desk.study is not None,
         "trouble": explain(desk.trouble, language) if desk.trouble else "",
         "draft": [desk.drafts, desk.draft],
-        "notice": " ".join(model.notice(language)) if model.is_embedded else "",
+        "notice": " ".join(model.notice(language)) if model.is_embedded or model.address else "",
         "suggestions": list((desk.questions or QUESTIONS)[language]),
         "kept": kept,
         "limit": desk.conversation.limit,
@@ -188,13 +194,16 @@ def about(desk: Desk, model: About) -> str:
     """Which model answers, and how to get the other."""
     language = desk.language
     facts: Mapping[str, str] = {"model": model.name, "device": model.device, "precision": model.weights}
+    if model.address:
+        facts = {"model": model.name, "address": model.address.url}
     rows = "".join(f"<dt>{escape(word(key, language))}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
     return "".join(f"<p>{escape(line)}</p>" for line in model.notice(language)) + f'<dl class="facts">{rows}</dl>'
 
 
-def foot(language: Language) -> str:
-    """The line that always stands below."""
-    return f'<p class="foot"><b>{escape(word("promise", language))}</b> {escape(word("kept", language))}</p>'
+def foot(language: Language, model: About) -> str:
+    """The line that always stands below: what Hilum promises, and where pictures and words go."""
+    kept = word("kept_remote", language, host=model.address.host) if model.address else word("kept", language)
+    return f'<p class="foot"><b>{escape(word("promise", language))}</b> {escape(kept)}</p>'
 
 
 def corners(box: Box) -> list[int]:

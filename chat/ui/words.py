@@ -5,6 +5,7 @@ Knows languages and error classes. Does not know pages, components or engines; w
 
 from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
+from chat.ui.remote_words import REMOTE
 from chat.wording import Language
 from vision.study import StudyError
 
@@ -91,10 +92,15 @@ WORDS: dict[Language, dict[str, str]] = {
         "about_embedded": "지금은 Hilum에 들어 있는 작은 모델이 답합니다. 써 보기 위한 모델이라 자주 틀립니다.",
         "about_other": "LLaVA-1.5-7B로 바꾸려면 체크포인트를 weights/ 폴더에 두고 다시 시작하세요. 방법은 README에 있습니다.",
         "about_model": "{name} 모델이 이 컴퓨터에서 답합니다.",
+        "about_beside": "{name} 모델이 이 컴퓨터의 다른 프로그램({host})에서 답합니다. 그림과 대화는 그 프로그램으로 갑니다.",
+        "about_remote": "{name} 모델이 {host}에서 답합니다. 물을 때마다 그림과 대화가 이 컴퓨터를 떠나 그곳으로 갑니다.",
+        "about_unencrypted": "암호화되지 않은 연결(http)이라 그림과 글, 키를 중간에서 볼 수 있습니다. https를 쓰세요.",
         "device": "장치",
         "precision": "정밀도",
+        "address": "주소",
         "promise": "Hilum은 가르치고 돕습니다. 진단하지 않습니다.",
         "kept": "이미지와 대화는 저장하지 않으며, 이 컴퓨터를 떠나지 않습니다.",
+        "kept_remote": "Hilum은 이미지와 대화를 저장하지 않습니다. 물을 때마다 그림과 대화를 {host}에 보냅니다.",
     },
     "en": {
         "tagline": "a conversation with an image",
@@ -174,10 +180,15 @@ WORDS: dict[Language, dict[str, str]] = {
         "about_embedded": "The small model inside Hilum is answering. It is for trying Hilum out, and is often wrong.",
         "about_other": "To use LLaVA-1.5-7B instead, put its checkpoint into weights/ and start again. The README says how.",
         "about_model": "{name} answers, on this computer.",
+        "about_beside": "{name} answers, in another program on this computer ({host}): pictures and words go there.",
+        "about_remote": "{name} answers, at {host}: pictures and words leave this computer and go there.",
+        "about_unencrypted": "This connection (http) is not encrypted: others can read pictures, words and key. Use https.",
         "device": "Device",
         "precision": "Precision",
+        "address": "Address",
         "promise": "Hilum teaches and assists. It never diagnoses.",
         "kept": "Nothing is kept: images and words stay in memory, on this computer.",
+        "kept_remote": "Hilum keeps nothing. Each question sends the pictures and the conversation to {host}.",
     },
 }
 
@@ -235,6 +246,8 @@ ERRORS: dict[Language, dict[str, str]] = {
         "unexpected": "Something unexpected went wrong. Try again; if it happens again, look at the terminal.",
     },
 }
+for language, sentences in REMOTE.items():
+    ERRORS[language] |= sentences
 
 
 def word(key: str, language: Language, **fields: int | float | str) -> str:
@@ -244,7 +257,7 @@ def word(key: str, language: Language, **fields: int | float | str) -> str:
 
 def explain(error: Exception, language: Language) -> str:
     """The sentence for an error, by its class and fields; its own text is for logs."""
-    fields = dict(error.fields) if isinstance(error, StudyError | RequestError) else {}
+    fields = dict(error.fields) if isinstance(error, StudyError | RequestError | EngineError) else {}
     if isinstance(error, DoesNotFit):
         fields = {"needed": error.needed, "available": error.available}
     return _filled(ERRORS[language][_key(error)], fields)
@@ -258,6 +271,8 @@ def both(error: Exception) -> dict[Language, str]:
 def _key(error: Exception) -> str:
     if isinstance(error, StudyError | RequestError):
         return f"{'study' if isinstance(error, StudyError) else 'request'}.{error.reason}"
+    if isinstance(error, EngineError) and error.reason:
+        return f"remote.{error.reason}"
     kinds = {
         DoesNotFit: "fit",
         OutOfMemory: "memory",
