@@ -22,6 +22,7 @@ from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_ad
 if TYPE_CHECKING:
     from chat.engine.local import LocalEngine
     from chat.engine.remote import RemoteEngine
+    from chat.engine.text import TextEngine
     from chat.ui.panels import About
     from chat.wording import Language
 
@@ -42,7 +43,7 @@ def refuse(sentence: object) -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python app.py [serve]` or `python app.py ask IMAGE QUESTION [QUESTION ...] [--json]`."""
+    """`python app.py [serve]`, `ask IMAGE QUESTION [QUESTION ...] [--json]` or `verify [--quick] [--json] [--out PATH]`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _refuse_unknown_flags(given)
     chosen = vars(_parser().parse_args(given))
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse(error)
     if chosen.get("command") == "ask":
         ask(settings, Path(chosen["image"]), chosen["questions"], bool(chosen.get("json")))
+    elif chosen.get("command") == "verify":
+        verify(settings, chosen["quick"], chosen["out"], chosen["json"])
     else:
         serve(settings)
 
@@ -61,19 +64,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="app.py", description="Hilum: a local conversation with an image.", allow_abbrev=False)
     add_flags(parser)
-    commands = parser.add_subparsers(dest="command", metavar="serve | ask")
+    commands = parser.add_subparsers(dest="command", metavar="serve | ask | verify")
     add_flags(commands.add_parser("serve", help="serve the page (the default)", allow_abbrev=False))
     ask_parser = commands.add_parser("ask", help="ask about one image from the terminal", allow_abbrev=False)
     add_flags(ask_parser)
     ask_parser.add_argument("image", metavar="IMAGE")
     ask_parser.add_argument("questions", metavar="QUESTION", nargs="+")
     ask_parser.add_argument("--json", action="store_true", help="one JSON line per question")
+    verify_parser = commands.add_parser("verify", help="measure what a checkpoint is worth on this machine", allow_abbrev=False)
+    add_flags(verify_parser)
+    verify_parser.add_argument("--quick", action="store_true", help="a minute instead of ten")
+    verify_parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="the file to write; by default verified.json in its folder"
+    )
+    verify_parser.add_argument("--json", action="store_true", help="the result as one JSON line; progress goes to stderr")
     return parser
 
 
 def _refuse_unknown_flags(given: Sequence[str]) -> None:
     """argparse would take what follows an unknown flag for a command, and complain about that."""
-    known = [flag(name) for name in flags()] + ["--no-four-bit", "--json", "--help"]
+    known = [flag(name) for name in flags()] + ["--no-four-bit", "--json", "--quick", "--out", "--help"]
     for name in (part.partition("=")[0] for part in given[: given.index("--") if "--" in given else None]):
         if name.startswith("--") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -107,6 +117,30 @@ def _reach_engine(settings: Settings) -> "RemoteEngine":
         refuse(error)
 
 
+def open_writer(settings: Settings) -> "TextEngine | RemoteEngine | None":
+    """The model that writes the answers, where the settings ask for one."""
+    if not settings.writer:
+        return None
+    from chat.engine.base import EngineError
+    from chat.writer import for_writer
+
+    key = settings.writer_key.get_secret_value() if settings.writer_key else ""
+    try:
+        if is_address(settings.writer):
+            from chat.engine.address import read_address
+            from chat.engine.remote import connect
+
+            return connect(read_address(settings.writer), settings.writer_name, key, max_images=0)
+        from transformers.utils import logging as transformers_logging
+
+        from chat.engine import text
+
+        transformers_logging.disable_progress_bar()
+        return text.load(Path(settings.writer), settings.device, settings.four_bit)
+    except EngineError as error:
+        refuse(for_writer(str(error)))
+
+
 def _load_engine(settings: Settings) -> "LocalEngine":
     from transformers.utils import logging as transformers_logging
 
@@ -114,15 +148,38 @@ def _load_engine(settings: Settings) -> "LocalEngine":
     from chat.engine.base import EngineError
     from chat.engine.local import LocalEngine
 
-    is_auto = settings.model == "auto"
-    path = checkpoint.find_default(ROOT / "models", ROOT / "weights") if is_auto else Path(settings.model)
     transformers_logging.disable_progress_bar()
     try:
-        engine = LocalEngine(checkpoint.load(path, settings.device, settings.four_bit))
+        engine = LocalEngine(checkpoint.load(_find_checkpoint(settings), settings.device, settings.four_bit))
         engine.warm_up()
     except EngineError as error:
         refuse(error)
     return engine
+
+
+def _find_checkpoint(settings: Settings) -> Path:
+    from chat.engine.checkpoint import find_default
+
+    return find_default(ROOT / "models", ROOT / "weights") if settings.model == "auto" else Path(settings.model)
+
+
+def verify(settings: Settings, is_quick: bool, out: Path | None, as_json: bool) -> NoReturn:
+    """Measure the checkpoint and end with 0, or with 1 when something is off."""
+    if is_address(settings.model):
+        refuse(f"verify measures a checkpoint on this machine; name its folder with {flag('model')}, not an address.")
+    from transformers.utils import logging as transformers_logging
+
+    from chat import verify as verification
+    from chat.engine.base import EngineError
+
+    transformers_logging.disable_progress_bar()
+    try:
+        code = verification.run(_find_checkpoint(settings), settings.device, settings.four_bit, is_quick, out, as_json)
+    except EngineError as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    raise SystemExit(code)
 
 
 def ask(settings: Settings, image: Path, questions: Sequence[str], as_json: bool) -> None:
@@ -138,7 +195,8 @@ def ask(settings: Settings, image: Path, questions: Sequence[str], as_json: bool
     try:
         study = cli.read_image(image, settings.max_pixels)
         engine = open_engine(settings)
-        cli.ask(Assistant(engine, engine.input_side), study, questions, sampling, settings.turns, as_json)
+        assistant = Assistant(engine, engine.input_side, open_writer(settings))
+        cli.ask(assistant, study, questions, sampling, settings.turns, as_json)
     except OSError as error:
         refuse(f"{image} cannot be read: {error.strerror or error}.")
     except (StudyError, RequestError) as error:
@@ -160,7 +218,7 @@ def serve(settings: Settings) -> None:
         with tempfile.TemporaryDirectory(prefix="hilum-") as folder:
             os.environ["GRADIO_TEMP_DIR"] = folder
             engine = open_engine(settings)
-            url = _open_page(settings, engine)
+            url = _open_page(settings, engine, open_writer(settings))
             print(f"Hilum is ready: {url}", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
@@ -172,7 +230,7 @@ def _leave(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _open_page(settings: Settings, engine: "LocalEngine | RemoteEngine") -> str:
+def _open_page(settings: Settings, engine: "LocalEngine | RemoteEngine", writer: "TextEngine | RemoteEngine | None") -> str:
     from chat.assistant import Assistant
     from chat.engine.base import Sampling
     from chat.ui import page
@@ -180,24 +238,27 @@ def _open_page(settings: Settings, engine: "LocalEngine | RemoteEngine") -> str:
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
     language = None if settings.language == "auto" else settings.language
     blocks = page.build(
-        Assistant(engine, engine.input_side), _about(engine), sampling, language, settings.max_pixels, settings.turns
-    )
+        Assistant(engine, engine.input_side, writer), _about(engine, writer),
+        sampling, language, settings.max_pixels, settings.turns,
+    )  # fmt: skip
     try:
         return page.launch(blocks, settings.host, settings.port)
     except OSError:
         refuse(_taken(settings.port))
 
 
-def _about(engine: "LocalEngine | RemoteEngine") -> "About":
+def _about(engine: "LocalEngine | RemoteEngine", writer: "TextEngine | RemoteEngine | None") -> "About":
     from chat.engine.remote import RemoteEngine
     from chat.ui.panels import About
 
     context = engine.limits.context_tokens
+    second = (writer.name if writer else "", writer.address if isinstance(writer, RemoteEngine) else None)
     if isinstance(engine, RemoteEngine):
-        return About(engine.name, engine.address.host, "", False, context, engine.address)
+        return About(engine.name, engine.address.host, "", False, context, engine.address, *second)
     from chat.engine.checkpoint import EMBEDDED
 
-    return About(engine.name, engine.description["device"], engine.description["weights"], engine.name == EMBEDDED, context)
+    device, weights = engine.description["device"], engine.description["weights"]
+    return About(engine.name, device, weights, engine.name == EMBEDDED, context, None, *second)
 
 
 def _taken(port: int) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chat.conversation import Conversation, Turn
-from chat.engine.base import Engine, Sampling
+from chat.engine.base import Engine, EngineError, Sampling
 from chat.prompt import SYSTEM, Prompt, View, compose, fingerprint, layout, render
-from chat.wording import Language, answer_in, close_up, evidence_lines, language_of
+from chat.wording import Language, answer_in, close_up, evidence_lines, language_of, look_at
+from chat.writer import OBSERVATION_TOKENS, as_seen, compose_brief, for_writer, without_thoughts
 from vision.evidence import Evidence
 from vision.study import Study
 from vision.tiling import Box, cut, even_tiles
@@ -50,7 +51,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer so far. `conversation` already holds it as its last turn, so a stopped answer is kept as it stands."""
+    """The answer so far. `conversation` already holds it as its last turn, so a stopped answer is kept as it stands.
+
+    With a writer, `observations` are what the engine said of the picture (None without one), and they are the text until
+    the writer's words are there; `brief` is the writer's prompt, `trouble` why it did not finish. `prompt` is always the
+    seeing engine's; times and tokens are of whichever speaks.
+    """
 
     text: str
     finish: str | None
@@ -61,6 +67,14 @@ class Answer:
     first_token_seconds: float
     tokens: int
     tokens_per_second: float
+    observations: str | None = None
+    brief: Prompt | None = None
+    trouble: EngineError | None = None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the text is the answer itself rather than what was seen on the way to it."""
+        return self.text != self.observations
 
     @property
     def turn(self) -> int:
@@ -69,14 +83,16 @@ class Answer:
 
     @property
     def turns_in_window(self) -> int:
-        """How many earlier turns the prompt held."""
-        return len(self.prompt.turns)
+        """How many earlier turns the prompt held, and the writer's too where there is one."""
+        return min(len(prompt.turns) for prompt in (self.prompt, self.brief) if prompt)
 
     def result(self, model: str) -> dict[str, object]:
         """What the API and the command line say about this answer; the keys are a promise to others."""
         views = [{"kind": v.kind, "box": [v.box.left, v.box.top, v.box.right, v.box.bottom]} for v in self.prompt.views]
         return {
             "answer": self.text,
+            "observations": self.observations,
+            "writer_error": for_writer(str(self.trouble)) if self.trouble else None,
             "model": model,
             "turn": self.turn,
             "turns_in_window": self.turns_in_window,
@@ -96,12 +112,30 @@ class Looking:
     crops: int
 
 
-class Assistant:
-    """Answers questions about studies with one engine. `input_side` is the side of the engine's image input in pixels."""
+@dataclass(frozen=True)
+class _Case:
+    """A question that can be asked, with all that it is about; `started` is when the person asked it."""
 
-    def __init__(self, engine: Engine, input_side: int) -> None:
+    question: str
+    study: Study
+    conversation: Conversation
+    request: Request
+    language: Language
+    evidence: Evidence | None
+    session: str
+    started: float
+
+
+class Assistant:
+    """Answers questions about studies with one engine, or with one that looks and a `writer` that writes.
+
+    `input_side` is the side of the engine's image input in pixels.
+    """
+
+    def __init__(self, engine: Engine, input_side: int, writer: Engine | None = None) -> None:
         self.engine = engine
         self.input_side = input_side
+        self.writer = writer
 
     def views(self, study: Study, request: Request) -> tuple[View, ...]:
         """The overview, the person's regions, then tiles when the image is larger than the model's input."""
@@ -123,7 +157,8 @@ class Assistant:
 
         Looking comes before it, often enough that whoever waits can show progress and stop.
 
-        Raises RequestError for an empty question or a missing image, EngineError when the engine fails.
+        Raises RequestError for an empty question or a missing image, EngineError when the engine fails. A writer that
+        fails raises nothing: the last Answer holds what was seen, and why.
         """
         started = time.perf_counter()
         question = request.question.strip()
@@ -132,17 +167,30 @@ class Assistant:
         if study is None:
             raise RequestError("no_image", "Add an image first, then ask about it.")
         language = request.language or language_of(question)
-        asked = question if language == language_of(question, language) else f"{question} {answer_in(language)}"
-        views = self.views(study, request)
-        lines = evidence_lines(evidence, language) if evidence and request.evidence else []
-        notes, given = yield from self._look_at_crops(asked, views, language, request, session)
+        evidence = evidence if request.evidence else None
+        case = _Case(question, study, conversation, request, language, evidence, session, started)
+        if self.writer is None:
+            asked = question if language == language_of(question, language) else f"{question} {answer_in(language)}"
+            yield from self._see(replace(case, question=asked))
+        elif (seen := (yield from self._look(case))) and seen.text:
+            yield from self._write(self.writer, seen, case)
+
+    def _see(self, case: _Case) -> Iterator[Answer | Looking]:
+        """What the engine says to the question as it stands in the case."""
+        request, language = case.request, case.language
+        views = self.views(case.study, request)
+        lines = evidence_lines(case.evidence, language) if case.evidence else []
+        notes, given = yield from self._look_at_crops(case.question, views, language, request, case.session)
         prompt = compose(
-            asked, conversation, given, lines, notes, language,
+            case.question, case.conversation, given, lines, notes, language,
             self.engine.limits, self.engine.count, request.sampling.max_new_tokens, request.system_prompt,
         )  # fmt: skip
         if notes:
             prompt = replace(prompt, views=views)
-        yield from self._answer(asked, prompt, conversation, request, session, started)
+        shown, digest = render(prompt.messages), fingerprint(prompt.messages)
+        for said in _grow(self.engine, prompt, case):
+            kept = case.conversation.with_turn(Turn(case.question, said.text, said.ids))
+            yield Answer(said.text, said.finish, kept, prompt, shown, digest, said.seconds, said.tokens, said.speed)
 
     def _look_at_crops(
         self, question: str, views: Sequence[View], language: Language, request: Request, session: str
@@ -162,19 +210,61 @@ class Assistant:
             notes.append(f"{close_up(crop.box, views[0].image.size, language)} {said.strip()}")
         return notes, views[:1]
 
-    def _answer(
-        self, question: str, prompt: Prompt, conversation: Conversation, request: Request, session: str, started: float
-    ) -> Iterator[Answer]:
-        text, first = "", 0.0
-        ids: tuple[int, ...] = ()
-        shown, digest = render(prompt.messages), fingerprint(prompt.messages)
-        for delta in self.engine.stream(prompt.messages, request.sampling, session):
-            now = time.perf_counter()
-            first = first or now - started
-            text, ids = text + delta.text, ids + delta.ids
-            turn = Turn(question, text.strip(), ids)
-            decoding = now - started - first
-            yield Answer(
-                text.strip(), delta.finish, conversation.with_turn(turn), prompt, shown, digest,
-                first, len(ids), (len(ids) - 1) / decoding if decoding > 0 and len(ids) > 1 else 0.0,
-            )  # fmt: skip
+    def _look(self, case: _Case) -> Generator[Answer | Looking, None, Answer | None]:
+        """The engine's observations, in English and short: the turn's text until something better is written."""
+        most = min(OBSERVATION_TOKENS, case.request.sampling.max_new_tokens)
+        request = replace(case.request, sampling=replace(case.request.sampling, max_new_tokens=most))
+        looking = replace(case, question=look_at(case.question), request=request, language="en")
+        seen: Answer | None = None
+        for step in self._see(replace(looking, conversation=as_seen(case.conversation))):
+            if isinstance(step, Answer):
+                turn = replace(step.conversation.turns[-1], question=case.question, observations=step.text)
+                seen = replace(step, conversation=case.conversation.with_turn(turn), observations=step.text)
+            yield step if seen is None else replace(seen, finish=None if seen.text else seen.finish)
+        return seen
+
+    def _write(self, writer: Engine, seen: Answer, case: _Case) -> Iterator[Answer]:
+        """The writer's answer. Where it fails, what it has written stays, else what was seen."""
+        answer, turn, text = seen, seen.conversation.turns[-1], ""
+        hints = evidence_lines(case.evidence, case.language)[1:] if case.evidence else []
+        most = case.request.sampling.max_new_tokens
+        try:
+            prompt = compose_brief(case.question, case.conversation.turns, seen.text, hints, case.language, writer, most)
+            answer = replace(seen, finish=None, brief=prompt)
+            yield answer
+            for said in _grow(writer, prompt, case):
+                text = without_thoughts(said.text)
+                kept = case.conversation.with_turn(replace(turn, answer=text or seen.text))
+                answer = replace(
+                    answer, text=text or seen.text, finish=said.finish, conversation=kept,
+                    first_token_seconds=said.seconds, tokens=said.tokens, tokens_per_second=said.speed,
+                )  # fmt: skip
+                yield answer
+            if not text:
+                raise EngineError("The writer gave an empty answer.")
+        except EngineError as error:
+            yield replace(answer, finish=answer.finish if text else seen.finish, trouble=error.with_traceback(None))
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """What an engine has said so far; `seconds` went by before its first token, `speed` is in tokens per second."""
+
+    text: str
+    ids: tuple[int, ...]
+    finish: str | None
+    seconds: float
+    tokens: int
+    speed: float
+
+
+def _grow(engine: Engine, prompt: Prompt, case: _Case) -> Iterator[_Growth]:
+    text, first, tokens = "", 0.0, 0
+    ids: tuple[int, ...] = ()
+    for delta in engine.stream(prompt.messages, case.request.sampling, case.session):
+        now = time.perf_counter()
+        first = first or now - case.started
+        text, ids, tokens = text + delta.text, ids + delta.ids, tokens + delta.count
+        decoding = now - case.started - first
+        speed = (tokens - 1) / decoding if decoding > 0 and tokens > 1 else 0.0
+        yield _Growth(text.strip(), ids, delta.finish, first, tokens, speed)

@@ -4,6 +4,7 @@ Knows files, the assistant and standard output. Does not know pages or how a mod
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def read_image(path: Path, max_pixels: int) -> Study:
 
 
 def ask(assistant: Assistant, study: Study, questions: Sequence[str], sampling: Sampling, turns: int, as_json: bool) -> None:
-    """Print each answer as it comes: one JSON line per question, or the bare text. Raises RequestError and EngineError."""
+    """Print each answer as it comes: one JSON line per question, or the bare text. Raises RequestError and EngineError.
+
+    What a writer was told is in the JSON only; why it did not answer is said on stderr.
+    """
     conversation = Conversation(limit=turns)
     for question in questions:
         last: Answer | None = None
@@ -30,10 +34,13 @@ def ask(assistant: Assistant, study: Study, questions: Sequence[str], sampling: 
             if not isinstance(step, Answer):
                 continue
             last = step
-            if not as_json:
+            if not as_json and last.is_written:
                 print(last.text[printed:], end="", flush=True)
                 printed = len(last.text)
         if last is None:
             continue
-        print(json.dumps(last.result(assistant.engine.name), ensure_ascii=False) if as_json else "", flush=True)
+        result = last.result(assistant.engine.name)
+        print(json.dumps(result, ensure_ascii=False) if as_json else last.text[printed:], flush=True)
+        if last.trouble:
+            print(f"hilum: this is what the first model saw; the writer failed. {result['writer_error']}", file=sys.stderr)
         conversation = last.conversation

@@ -11,11 +11,15 @@ MOST_TURNS = 20
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer; `ids` are the token ids of the answer as the engine produced them, without the end token."""
+    """One question and its answer; `ids` are the token ids of the answer as the engine produced them, without the end token.
+
+    Where a writer writes the answer, `observations` are what the engine itself said, and `ids` are theirs.
+    """
 
     question: str
     answer: str
     ids: tuple[int, ...] = ()
+    observations: str = ""
 
 
 @dataclass(frozen=True)

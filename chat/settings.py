@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     remote_images: int = Field(1, ge=1, le=32, description="images that it reads in one prompt")
     remote_context: int | None = Field(None, ge=256, description="its context in tokens; by default what it says, else 4096")
     api_key: SecretStr | None = Field(None, description="its key; in .env or the environment, never a flag")
+    writer: str | None = Field(
+        None, description="a second model that writes the answers: folder of a text model, or an http(s) address"
+    )
+    writer_name: str | None = Field(None, description="the writer's name at its address; by default the only one there")
+    writer_key: SecretStr | None = Field(None, description="the writer's key; in .env or the environment, never a flag")
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
     four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
     language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")

@@ -1,10 +1,11 @@
 """Wording: every fixed sentence that a model reads, in Korean and English.
 
 Knows evidence, boxes and languages. Does not know engines or pages; the page's own words are `chat/ui/words.py`.
-The embedded model is trained on these very sentences, so changing one means training it again.
+The embedded model is trained on these very sentences, but for those around a writer: changing one means training it again.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from vision.evidence import Evidence, Peak
@@ -75,6 +76,27 @@ _SEARCH_REFERENCE = {
 _SEARCH_TEXT = {"ko": "여기에 {thing} 있습니까? 예 또는 아니오로 답하세요.", "en": "Is there {thing} here? Answer Yes or No."}
 
 
+_LOOK = "Answer in a few short sentences, and say only what the image shows."
+
+_BRIEF = {
+    "ko": (
+        "당신은 그림을 보지 못합니다. 그림을 본 모델이 영어로 적은 아래 내용만을 근거로 질문에 한국어로 답하세요.\n"
+        "- 아래 내용이 뒷받침하지 않는 것은 말하지 마세요. 답이 거기에 없으면 확인되지 않는다고 말하세요.\n"
+        "- '아마', '뚜렷하지 않음' 같은 불확실함은 그대로 남기세요.\n"
+        "- 진단하거나 치료를 권하지 마세요.\n"
+        "- 짧고 쉬운 말로 답만 쓰세요.\n\n관찰:\n{observations}{hints}\n\n질문: {question}"
+    ),
+    "en": (
+        "You do not see the picture. Answer the question in English, from nothing but what a model that saw it wrote below.\n"
+        "- Say nothing that this does not support. Where it lacks the answer, say that it could not be seen.\n"
+        "- Keep every doubt: what is only likely or unclear there stays likely or unclear.\n"
+        "- Do not diagnose, and do not advise treatment.\n"
+        "- Write the answer only, short and plain.\n\nObservations:\n{observations}{hints}\n\nQuestion: {question}"
+    ),
+}
+_MEASURED = {"ko": "측정값 (틀릴 수 있습니다):", "en": "Measurements (may be wrong):"}
+
+
 def language_of(text: str, otherwise: Language = "en") -> Language:
     """Korean as soon as a text holds Hangul, English when it holds Latin letters only, else `otherwise`."""
     if _HANGUL.search(text):
@@ -85,6 +107,17 @@ def language_of(text: str, otherwise: Language = "en") -> Language:
 def answer_in(language: Language) -> str:
     """The request to answer in a language other than the question's."""
     return _ANSWER_IN[language]
+
+
+def look_at(question: str) -> str:
+    """A question for a model that only looks: in English, whatever the question's language, and short."""
+    return f"{question} {answer_in('en')} {_LOOK}"
+
+
+def brief(question: str, observations: str, hints: Sequence[str], language: Language) -> str:
+    """What a writer is told, who answers `question` in `language` without the picture. `hints` are the evidence lines."""
+    measured = "\n".join(["\n", _MEASURED[language], *hints]) if hints else ""
+    return _BRIEF[language].format(observations=observations, hints=measured, question=question)
 
 
 def place(box: Box, image_size: tuple[int, int], language: Language) -> str:

@@ -31,6 +31,8 @@ from vision.tiling import Box, cut, even_tiles
 MOST_TOKENS = 1100
 MOST_CROPS = 4
 IGNORED = -100
+LENGTHS = 32
+"""Batches are padded to multiples of this: a library that keeps a kernel for every shape must not meet hundreds."""
 
 Lesson = tuple[Message, ...]
 
@@ -181,7 +183,7 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.22), (phantom_lesson, 0.13), (scene_lesson, 0.45), (crop_lesson, 0.03), (oddity_lesson, 0.06),
+    (film_lesson, 0.18), (phantom_lesson, 0.11), (scene_lesson, 0.52), (crop_lesson, 0.03), (oddity_lesson, 0.05),
     (search_lesson, 0.04), (describe_search_lesson, 0.03), (primer_lesson, 0.04),
 )  # fmt: skip
 PRIMER_PAGES = 50
@@ -239,7 +241,7 @@ class Lessons(Dataset[list[dict[str, torch.Tensor]]]):
 
 def collate(group: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
     """`Encoded` prompts as one right-padded batch, the loss on answers and their end tokens only."""
-    longest = max(len(one.ids) for one in group)
+    longest = -(-max(len(one.ids) for one in group) // LENGTHS) * LENGTHS
     ids = torch.full((len(group), longest), pad_id)
     labels = torch.full((len(group), longest), IGNORED)
     mask = torch.zeros((len(group), longest), dtype=torch.long)

@@ -15,7 +15,7 @@ from served import build_checkpoint, free_port
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
-    "answer", "model", "turn", "turns_in_window", "prompt_tokens", "views",
+    "answer", "observations", "writer_error", "model", "turn", "turns_in_window", "prompt_tokens", "views",
     "prompt_hash", "first_token_seconds", "tokens_per_second",
 }  # fmt: skip
 

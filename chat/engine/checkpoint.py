@@ -104,16 +104,10 @@ def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
     with checkpoint_errors(path):
         path = as_hugging_face(path)
         config = read_config(path)
-        total_bytes = _check_weights(path, config)
-        device = _resolve_device(device)
-        saved_four_bit = _is_saved_in_four_bit(path, config)
-        if saved_four_bit and four_bit is False:
-            raise EngineUnavailable(f"{path} was saved in 4-bit; drop --no-four-bit, or name its 16-bit original.")
-        quantise = not saved_four_bit and bool(four_bit or (four_bit is None and device != "cpu" and total_bytes > LARGE_BYTES))
-        dtype = _resolve_dtype(device, quantise or saved_four_bit)
+        device, dtype, is_four_bit, quantise = resolve(path, config, device, four_bit)
         tokenizer = _load_tokenizer(path, config)
-        model = _load_model(path, device, dtype, quantise)
-        loaded = _describe(path, model, tokenizer, device, dtype, quantise or saved_four_bit)
+        model: LlavaForConditionalGeneration = load_model(LlavaForConditionalGeneration, path, device, dtype, quantise)
+        loaded = _describe(path, model, tokenizer, device, dtype, is_four_bit)
     log.info("loaded %s", loaded.description)
     if config["text_config"].get("model_type") == "mistral":
         log.warning("this checkpoint was taught with Mistral's [INST] prompt and is given LLaVA-1.5's; expect weaker answers")
@@ -121,7 +115,7 @@ def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
 
 
 @contextmanager
-def checkpoint_errors(path: Path) -> Iterator[None]:
+def checkpoint_errors(path: Path, kind: str = "LLaVA checkpoint") -> Iterator[None]:
     """The one place where a reader's exceptions become ours; a broken file must not look like a bug."""
     try:
         yield
@@ -129,7 +123,18 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
         raise EngineUnavailable(f"{path} does not fit into this device's memory; try 4-bit, or --device cpu.") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0][:200]
-        raise EngineUnavailable(f"{path} cannot be loaded as a LLaVA checkpoint ({reason}). Fetch or copy it again.") from error
+        raise EngineUnavailable(f"{path} cannot be loaded as a {kind} ({reason}). Fetch or copy it again.") from error
+
+
+def resolve(path: Path, config: dict[str, Any], device: str, four_bit: bool | None) -> tuple[str, torch.dtype, bool, bool]:
+    """Device, precision, whether the weights are in 4 bits, and whether they have to be quantised on the way there."""
+    total_bytes = _check_weights(path, config)
+    device = _resolve_device(device)
+    is_saved = _is_saved_in_four_bit(path, config)
+    if is_saved and four_bit is False:
+        raise EngineUnavailable(f"{path} was saved in 4-bit; drop --no-four-bit, or name its 16-bit original.")
+    quantise = not is_saved and bool(four_bit or (four_bit is None and device != "cpu" and total_bytes > LARGE_BYTES))
+    return device, _resolve_dtype(device, quantise or is_saved), quantise or is_saved, quantise
 
 
 def _is_saved_in_four_bit(path: Path, config: dict[str, Any]) -> bool:
@@ -208,29 +213,29 @@ def _nf4(compute: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def _load_model(path: Path, device: str, dtype: torch.dtype, quantise: bool) -> LlavaForConditionalGeneration:
-    loaded: Any = LlavaForConditionalGeneration.from_pretrained(
+def load_model(kind: Any, path: Path, device: str, dtype: torch.dtype, quantise: bool) -> Any:
+    """A model of this transformers class in eval mode. EngineUnavailable when weights are missing."""
+    own = {"quantization_config": _nf4(dtype)} if quantise else {}  # to AutoModel None would mean: not even as it was saved
+    model, report = kind.from_pretrained(
         path,
         dtype=dtype,
         device_map={"": device},
-        quantization_config=_nf4(dtype) if quantise else None,
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
+        **own,
     )
-    model: LlavaForConditionalGeneration = loaded[0]
-    if lost := loaded[1]["missing_keys"]:
+    if lost := report["missing_keys"]:
         raise EngineUnavailable(f"{path} is incomplete: {len(lost)} tensors are missing, such as {min(lost)}. Fetch it again.")
     model.eval()
     return model
 
 
-def _check_widths(path: Path, model: LlavaForConditionalGeneration) -> None:
+def check_widths(path: Path, model: Any) -> None:
     """bitsandbytes' CPU kernel takes widths in steps of 64 only, and says so first in the middle of an answer."""
-    config: Any = model.config
-    text = config.text_config
-    if any(width % 64 for width in (text.hidden_size, text.intermediate_size)):
+    text = model.config.get_text_config()
+    if any(getattr(text, name, 0) % 64 for name in ("hidden_size", "intermediate_size")):
         raise EngineUnavailable(f"{path} cannot run in 4-bit on a CPU (its widths are not multiples of 64); use --no-four-bit.")
 
 
@@ -254,12 +259,10 @@ def _describe(
     four_bit: bool,
 ) -> Loaded:
     if four_bit and device == "cpu":
-        _check_widths(path, model)
+        check_widths(path, model)
     config: Any = model.config
     vision = config.vision_config
     manifest = LLAVA_1_5 | (read_json(path / "hilum.json") if (path / "hilum.json").is_file() else {})
-    generation: Any = model.generation_config
-    ends = generation.eos_token_id
     return Loaded(
         model=model,
         tokenizer=tokenizer,
@@ -268,12 +271,18 @@ def _describe(
         tokens_per_image=int(config.image_seq_length) + (config.vision_feature_select_strategy == "full"),
         max_images=int(manifest["max_images"]),
         context_tokens=int(manifest.get("context_tokens", config.text_config.max_position_embeddings)),
-        end_ids=frozenset({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}),
+        end_ids=end_ids(model, tokenizer),
         name=str(manifest.get("name", path.resolve().name)),
         device=device,
         dtype=dtype,
         four_bit=four_bit,
     )
+
+
+def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end an answer."""
+    ends = model.generation_config.eos_token_id
+    return frozenset({tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class LocalEngine:
         self.forget("warm-up")
 
     def prepare(self, messages: Sequence[Message], session: str) -> None:
-        with self._turnstile.turn(), _device_errors():
+        with self._turnstile.turn(), device_errors():
             self._see(self._encode(messages).images, self._kept(session))
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, session: str) -> Iterator[Delta]:
@@ -90,7 +90,7 @@ class LocalEngine:
         rows = []
         for messages in batch:
             encoded = self._fitting(messages, longest)
-            with self._turnstile.turn(), _device_errors():
+            with self._turnstile.turn(), device_errors():
                 rows.append(self._log_probabilities(encoded, choices, kept).softmax(-1).cpu().numpy())
         return np.asarray(rows, dtype=np.float32).reshape(len(rows), len(options))
 
@@ -98,7 +98,7 @@ class LocalEngine:
         """What the vision tower says of each patch, before the projector, at the layer that the language model reads."""
         parts = [np.zeros((0, self.limits.tokens_per_image, self._vision_width()), np.float32)]
         for start in range(0, len(images), FEATURE_BATCH):
-            with self._turnstile.turn(), _device_errors():
+            with self._turnstile.turn(), device_errors():
                 pixels = torch.cat([self._pixels(_bounded(image)) for image in images[start : start + FEATURE_BATCH]])
                 parts.append(self._tower(pixels).float().cpu().numpy())
         return np.concatenate(parts)
@@ -122,7 +122,7 @@ class LocalEngine:
 
     def _answer(self, encoded: Encoded, sampling: Sampling, session: str) -> Generator[Delta, None, None]:
         loaded = self._ready()
-        with _device_errors():
+        with device_errors():
             features = self._see(encoded.images, self._kept(session))
             yield from decode(loaded.model, loaded.tokenizer, encoded.ids, features, sampling, loaded.end_ids)
 
@@ -199,7 +199,7 @@ def _bounded(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _device_errors() -> Iterator[None]:
+def device_errors() -> Iterator[None]:
     """The one place where a full device becomes OutOfMemory; anything else that torch raises is a bug.
 
     The failed frames are cleared first, so that the error does not hold on to their tensors.

@@ -113,7 +113,8 @@ def connect(
     engine = RemoteEngine(address, name, key, Limits(context, LLAVA_1_5.tokens_per_image, max_images))
     log.info("connected %s, %d tokens of context, %d images per prompt", engine.description, context, max_images)
     if not (address.is_local or address.is_encrypted):
-        what = "the API key, pictures and text" if key else "pictures and text"
+        sent = "pictures and text" if max_images else "text"
+        what = f"the API key, {sent}" if key else sent
         log.warning("%s is reached over http: %s travel unencrypted; use https or a tunnel", address.host, what)
     return engine
 

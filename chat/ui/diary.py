@@ -21,6 +21,8 @@ def log_answer(answer: Answer | None) -> None:
         answer.turn, answer.turns_in_window, answer.prompt.tokens, answer.tokens, len(answer.prompt.views),
         answer.first_token_seconds, answer.tokens_per_second,
     )  # fmt: skip
+    if answer.trouble:
+        log.info("the writer did not answer: %s", answer.trouble.reason or type(answer.trouble).__name__)
 
 
 def log_image(size: tuple[int, int], seconds: float) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from chat.assistant import RequestError
+from chat.assistant import Answer, RequestError
 from chat.engine.address import Address
 from chat.prompt import View
 from chat.ui.desk import Desk, Exchange
@@ -18,6 +18,7 @@ from chat.ui.pictures import THUMBNAIL_SIDE, data_url
 from chat.ui.upload import MOST_MEGABYTES
 from chat.ui.words import WORDS, explain, word
 from chat.wording import Language
+from chat.writer import for_writer
 from vision.tiling import Box
 
 Value = dict[str, Any]
@@ -25,7 +26,10 @@ Value = dict[str, Any]
 
 @dataclass(frozen=True)
 class About:
-    """The model that answers, as it was resolved on this machine, or the address to which pictures and text go."""
+    """The model that answers, as it was resolved on this machine, or the address to which pictures and text go.
+
+    `writer` is the name of a second model that writes, `writer_address` the one to which text alone goes.
+    """
 
     name: str
     device: str
@@ -33,16 +37,30 @@ class About:
     is_embedded: bool
     context_tokens: int
     address: Address | None = None
+    writer: str = ""
+    writer_address: Address | None = None
+
+    @property
+    def names(self) -> str:
+        return " + ".join(filter(None, (self.name, self.writer)))
 
     def notice(self, language: Language) -> list[str]:
-        """What a person should know about it, and how to get another."""
+        """What a person should know about it, and how to get another; then the same of the writer."""
+        of_writer = ("writer_here", "writer_beside", "writer_remote", "writer_unencrypted")
+        second = _where(self.writer, self.writer_address, of_writer, language) if self.writer else []
         if self.is_embedded:
-            return [word("about_embedded", language), word("about_other", language)]
-        if self.address:
-            kind = "about_beside" if self.address.is_local else "about_remote"
-            bare = [] if self.address.is_local or self.address.is_encrypted else [word("about_unencrypted", language)]
-            return [word(kind, language, name=self.name, host=self.address.host), *bare]
-        return [word("about_model", language, name=self.name)]
+            return [word("about_embedded", language), word("about_other", language), *second]
+        of_model = ("about_model", "about_beside", "about_remote", "about_unencrypted")
+        return [*_where(self.name, self.address, of_model, language), *second]
+
+
+def _where(name: str, address: Address | None, words: tuple[str, str, str, str], language: Language) -> list[str]:
+    """Where a model runs, in the words for: in this process, beside it, elsewhere, and over a bare line."""
+    here, beside, away, bare = words
+    if address is None:
+        return [word(here, language, name=name)]
+    said = [word(beside if address.is_local else away, language, name=name, host=address.host)]
+    return said if address.is_local or address.is_encrypted else [*said, word(bare, language)]
 
 
 def bar(desk: Desk, model: About) -> Value:
@@ -51,7 +69,7 @@ def bar(desk: Desk, model: About) -> Value:
         "words": WORDS[desk.language],
         "language": desk.language,
         "is_open": desk.is_open,
-        "model": model.name,
+        "model": model.names,
         "device": " · ".join(filter(None, (model.device, model.weights))),
     }
 
@@ -86,7 +104,7 @@ def _talk(desk: Desk, model: About) -> Value:
     language, seen = desk.language, desk.remembered
     kept = min(seen, desk.conversation.limit)
     last, total = desk.last, len(desk.exchanges)
-    used = last.prompt.tokens + last.tokens if last else 0
+    used = last.prompt.tokens + (0 if last.brief else last.tokens) if last else 0
     return {
         "words": WORDS[language],
         "items": [_item(e, total - place <= seen, language) for place, e in enumerate(desk.exchanges)],
@@ -94,7 +112,7 @@ def _talk(desk: Desk, model: About) -> Value:
         "has_image": desk.study is not None,
         "trouble": explain(desk.trouble, language) if desk.trouble else "",
         "draft": [desk.drafts, desk.draft],
-        "notice": " ".join(model.notice(language)) if model.is_embedded or model.address else "",
+        "notice": " ".join(model.notice(language)) if model.is_embedded or model.address or model.writer else "",
         "suggestions": list((desk.questions or QUESTIONS)[language]),
         "kept": kept,
         "limit": desk.conversation.limit,
@@ -105,7 +123,7 @@ def _talk(desk: Desk, model: About) -> Value:
 
 
 def _item(exchange: Exchange, is_remembered: bool, language: Language) -> Value:
-    answer = exchange.answer
+    answer, is_busy = exchange.answer, exchange.state in ("waiting", "answering")
     facts: list[str] = []
     if answer and exchange.state != "waiting":
         facts.append(word("first_token", language, seconds=f"{answer.first_token_seconds:.2f}"))
@@ -115,12 +133,22 @@ def _item(exchange: Exchange, is_remembered: bool, language: Language) -> Value:
     return {
         "number": exchange.number,
         "question": exchange.question,
-        "answer": answer.text if answer else "",
+        "answer": answer.text if answer and (answer.is_written or not is_busy) else "",
+        "observations": (answer.observations or "") if answer else "",
+        "trouble": _trouble(answer, language) if answer else "",
         "doing": _doing(exchange, language),
         "state": exchange.state,
         "is_remembered": is_remembered,
         "facts": facts,
     }
+
+
+def _trouble(answer: Answer, language: Language) -> str:
+    """Why the writer's answer is not there, or not whole."""
+    if answer.trouble is None:
+        return ""
+    kind = "writer_broke_off" if answer.is_written else "writer_failed"
+    return word(kind, language, why=for_writer(explain(answer.trouble, language)))
 
 
 def _doing(exchange: Exchange, language: Language) -> str:
@@ -129,7 +157,7 @@ def _doing(exchange: Exchange, language: Language) -> str:
         return word("queued", language)
     if exchange.looking:
         return word("looking", language, crop=exchange.looking.crop, crops=exchange.looking.crops)
-    return word("thinking", language)
+    return word("writing" if exchange.answer and exchange.answer.brief else "thinking", language)
 
 
 def views(desk: Desk) -> str:
@@ -187,7 +215,11 @@ def prompt(desk: Desk) -> str:
         return _quiet(word("prompt_none", desk.language))
     label = escape(word("prompt_hash", desk.language))
     digest = f'<p class="hash"><b>{label}</b> <code>{last.prompt_hash}</code></p>'
-    return f'<pre class="prompt">{escape(last.prompt_text)}</pre>{digest}'
+    shown = f'<pre class="prompt">{escape(last.prompt_text)}</pre>{digest}'
+    if last.brief:
+        sent = "\n\n".join(f"{message.role}: {''.join(map(str, message.parts))}" for message in last.brief.messages)
+        shown += f'<p><b>{escape(word("writer_prompt", desk.language))}</b></p><pre class="prompt">{escape(sent)}</pre>'
+    return shown
 
 
 def about(desk: Desk, model: About) -> str:
@@ -196,13 +228,19 @@ def about(desk: Desk, model: About) -> str:
     facts: Mapping[str, str] = {"model": model.name, "device": model.device, "precision": model.weights}
     if model.address:
         facts = {"model": model.name, "address": model.address.url}
+    if model.writer:
+        where = [model.writer_address.url] if model.writer_address else []
+        facts = {**facts, "writer": " · ".join([model.writer, *where])}
     rows = "".join(f"<dt>{escape(word(key, language))}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
     return "".join(f"<p>{escape(line)}</p>" for line in model.notice(language)) + f'<dl class="facts">{rows}</dl>'
 
 
 def foot(language: Language, model: About) -> str:
     """The line that always stands below: what Hilum promises, and where pictures and words go."""
-    kept = word("kept_remote", language, host=model.address.host) if model.address else word("kept", language)
+    kinds = (("kept", "kept_writer"), ("kept_remote", "kept_both"))
+    kind = kinds[model.address is not None][model.writer_address is not None]
+    hosts = {"host": model.address, "writer": model.writer_address}
+    kept = word(kind, language, **{name: address.host for name, address in hosts.items() if address})
     return f'<p class="foot"><b>{escape(word("promise", language))}</b> {escape(kept)}</p>'
 
 

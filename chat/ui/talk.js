@@ -79,7 +79,8 @@ document.addEventListener("keydown", (event) => {
 const newTurn = () => {
   const question = make("div", { class: "question" }, make("span", { class: "number" }), make("p"));
   const text = make("p");
-  const answer = make("div", { class: "answer" }, text, make("div", { class: "note", hidden: true }));
+  const seen = make("details", { class: "seen", hidden: true }, make("summary"), make("div"));
+  const answer = make("div", { class: "answer" }, text, make("div", { class: "note", hidden: true }), seen);
   const actions = make("div", { class: "actions" },
     button("copy", "ghost", (event) => copy(text.textContent, event.currentTarget)),
     button("redo", "ghost last", () => trigger("regenerate")),
@@ -90,6 +91,16 @@ const newTurn = () => {
 };
 
 const NOTES = { stopped: "stopped", cut: "cut" };
+
+// Open while there is nothing else to read; from then on as the person leaves it.
+const drawSeen = (node, item, words) => {
+  const isAlone = String(!item.answer);
+  node.hidden = !item.observations || item.observations === item.answer;
+  if (node.dataset.isAlone !== isAlone) node.open = !item.answer;
+  node.dataset.isAlone = isAlone;
+  setText(node.children[0], words.observations);
+  setText(node.children[1], item.observations);
+};
 
 const drawTurn = (node, item, before, isLast, words) => {
   const [line, question, answer, tail] = node.children;
@@ -104,9 +115,10 @@ const drawTurn = (node, item, before, isLast, words) => {
   question.setAttribute("aria-label", words.you);
   setText(answer.children[0], item.answer || (isBusy ? item.doing : ""));
   answer.dataset.isEmpty = !item.answer;
-  const note = words[NOTES[item.state]];
+  const note = item.trouble || words[NOTES[item.state]];
   answer.children[1].hidden = !note;
   setText(answer.children[1], note || "");
+  drawSeen(answer.children[2], item, words);
   setText(facts, item.facts.join(" · "));
   actions.hidden = isBusy;
   ["copy", "regenerate", "edit", "undo"].forEach((name, place) => label(actions.children[place], words[name]));

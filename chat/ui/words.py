@@ -6,6 +6,7 @@ Knows languages and error classes. Does not know pages, components or engines; w
 from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
 from chat.ui.remote_words import REMOTE
+from chat.ui.writer_words import WRITER
 from chat.wording import Language
 from vision.study import StudyError
 
@@ -248,6 +249,7 @@ ERRORS: dict[Language, dict[str, str]] = {
 }
 for language, sentences in REMOTE.items():
     ERRORS[language] |= sentences
+    WORDS[language] |= WRITER[language]
 
 
 def word(key: str, language: Language, **fields: int | float | str) -> str:
