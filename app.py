@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chat.wording import Language
 
 ROOT = Path(__file__).parent
+ANSWERS_AT_ONCE = 16
 
 
 class Parser(argparse.ArgumentParser):
@@ -237,9 +238,11 @@ def _open_page(settings: Settings, engine: "LocalEngine | RemoteEngine", writer:
 
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
     language = None if settings.language == "auto" else settings.language
+    is_elsewhere = is_address(settings.model) and (not settings.writer or is_address(settings.writer))
+    at_once = ANSWERS_AT_ONCE if is_elsewhere else 1  # a device of our own answers one after another
     blocks = page.build(
         Assistant(engine, engine.input_side, writer), _about(engine, writer),
-        sampling, language, settings.max_pixels, settings.turns,
+        sampling, language, settings.max_pixels, settings.turns, at_once,
     )  # fmt: skip
     try:
         return page.launch(blocks, settings.host, settings.port)

@@ -189,6 +189,9 @@ class Assistant:
             prompt = replace(prompt, views=views)
         shown, digest = render(prompt.messages), fingerprint(prompt.messages)
         for said in _grow(self.engine, prompt, case):
+            if not (said.text or said.finish):
+                yield Looking(0, 0)
+                continue
             kept = case.conversation.with_turn(Turn(case.question, said.text, said.ids))
             yield Answer(said.text, said.finish, kept, prompt, shown, digest, said.seconds, said.tokens, said.speed)
 
@@ -263,8 +266,9 @@ def _grow(engine: Engine, prompt: Prompt, case: _Case) -> Iterator[_Growth]:
     ids: tuple[int, ...] = ()
     for delta in engine.stream(prompt.messages, case.request.sampling, case.session):
         now = time.perf_counter()
-        first = first or now - case.started
+        if delta.count:
+            first = first or now - case.started
         text, ids, tokens = text + delta.text, ids + delta.ids, tokens + delta.count
-        decoding = now - case.started - first
+        decoding = now - case.started - first if first else 0.0
         speed = (tokens - 1) / decoding if decoding > 0 and tokens > 1 else 0.0
         yield _Growth(text.strip(), ids, delta.finish, first, tokens, speed)

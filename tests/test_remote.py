@@ -335,7 +335,8 @@ def test_a_server_that_does_not_hang_up_does_not_keep_a_whole_answer() -> None:
         release.wait(20)
 
     with asking(chat) as (engine, _):
-        assert [delta.finish for delta in engine.stream(ASKED, GREEDY, "a")] == [None, "stop"]
+        said = [delta for delta in engine.stream(ASKED, GREEDY, "a") if delta.text or delta.finish]
+        assert [delta.finish for delta in said] == [None, "stop"]
     release.set()
 
 

@@ -6,12 +6,15 @@ Knows a queue and the work that fills it. Does not know servers or models.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from chat.engine.base import Delta
 
 Put = Callable[[Delta | Exception | None], None]
 """Takes what arrives: deltas, then either the error that ended them or None."""
+
+PULSE_SECONDS = 0.25
+"""While nothing arrives an empty Delta comes this often, so that whoever reads can see whether it is still wanted."""
 
 
 class Flow:
@@ -34,7 +37,10 @@ class Flow:
         with self._starting:
             if self._work is None and not self._is_closed:
                 self._work = self._begin(self._arrived.put)
-        item = None if self._is_closed else self._arrived.get()
+        try:
+            item = None if self._is_closed else self._arrived.get(timeout=PULSE_SECONDS)
+        except Empty:
+            return Delta("", tokens=0)
         if isinstance(item, Delta) and not self._is_closed:
             return item
         was_closed, self._is_closed = self._is_closed, True

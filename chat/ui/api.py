@@ -24,6 +24,8 @@ MOST_BOXES = 16
 EXAMPLE = '{"temperature": 0}'
 
 Check = Callable[[Any], bool]
+Meet = Callable[[Desk, gr.Request], None]
+"""Takes note of whose desk it is, for when they leave."""
 
 
 def _is_number(value: Any) -> bool:
@@ -90,14 +92,19 @@ def to_request(question: str, options: dict[str, Any], sampling: Sampling) -> Re
 class Api:
     """The endpoints. A client's session has a desk as a browser tab has."""
 
-    def __init__(self, assistant: Assistant, sampling: Sampling, max_pixels: int) -> None:
+    def __init__(self, assistant: Assistant, sampling: Sampling, max_pixels: int, meet: Meet) -> None:
         self.assistant = assistant
         self.sampling = sampling
         self.max_pixels = max_pixels
+        self.meet = meet
 
-    def ask(self, image: bytes | None, question: str, desk: Desk, options: object = None) -> tuple[dict[str, object], Desk]:
+    def ask(
+        self, image: bytes | None, question: str, desk: Desk, options: object = None, caller: gr.Request | None = None
+    ) -> tuple[dict[str, object], Desk]:
         """The whole answer at once. A new image starts a new conversation; null goes on with the last one."""
         language: Language = language_of(question or "")
+        if caller is not None:
+            self.meet(desk, caller)
         try:
             read = read_options(options)
             language = read.get("language") or language

@@ -45,8 +45,12 @@ class Handlers:
         """A browser has come: in its language, unless the person who started Hilum chose one."""
         desk.language = self.language or _spoken(request.headers.get("accept-language", ""))
         desk.is_open = True
-        self._present[str(request.session_hash)] = desk
+        self.meet(desk, request)
         return desk
+
+    def meet(self, desk: Desk, request: gr.Request) -> None:
+        """Whose desk this is, so that `leave` finds it."""
+        self._present[str(request.session_hash)] = desk
 
     def leave(self, request: gr.Request) -> None:
         """A browser has gone: stop its answer and forget what was computed for it. The desk stays for a while."""

@@ -67,13 +67,14 @@ def build(
     language: Language | None,
     max_pixels: int,
     turns: int = DEFAULT_TURNS,
+    at_once: int = 1,
 ) -> gr.Blocks:
-    """The whole page with its API, ready to launch."""
+    """The whole page with its API, ready to launch; `at_once` questions are answered at a time."""
     handlers = Handlers(assistant, about, language, max_pixels)
     first = Desk(turns, language or "en")
     with gr.Blocks(title="Hilum", analytics_enabled=False, fill_width=True, delete_cache=(60, 600)) as page:
         desk = gr.State(first, time_to_live=IDLE_SECONDS, delete_callback=lambda gone: assistant.engine.forget(gone.session))
-        _api(Api(assistant, sampling, max_pixels), desk)  # first, so that its names are its own
+        _api(Api(assistant, sampling, max_pixels, handlers.meet), desk, at_once)  # first, so that its names are its own
         bar = _part("bar", panels.bar(first, about))
         with gr.Row(elem_id="hilum"):
             with gr.Column(elem_id="hilum-left"):
@@ -102,7 +103,7 @@ def build(
             part.choose(handlers.choose, desk, [stage, talk], queue=False, **hidden)
         for event, accept in ((talk.ask, handlers.accept), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate)):
             event(accept, desk, [desk, *drawn], queue=False, **hidden).then(
-                handlers.answer, [desk, *controls.inputs], drawn, concurrency_id=ENGINE, concurrency_limit=1, **hidden
+                handlers.answer, [desk, *controls.inputs], drawn, concurrency_id=ENGINE, concurrency_limit=at_once, **hidden
             )
         for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo), (talk.clear, handlers.clear)):
             event(act, desk, drawn, queue=False, **hidden)
@@ -169,14 +170,15 @@ def _everything(desk: Desk, handlers: Handlers) -> list[Any]:
     ]  # fmt: skip
 
 
-def _api(api: Api, desk: gr.State) -> None:
+def _api(api: Api, desk: gr.State, at_once: int) -> None:
     """The two endpoints that a client may call by name; their components are never shown."""
     with gr.Column(visible=False):
         image, question, options = upload("image"), gr.Textbox(label="question"), gr.JSON(label="options")
         result, cleared = gr.JSON(label="result"), gr.JSON(label="cleared")
         ask, clear = gr.Button(), gr.Button()
     ask.click(
-        api.ask, [image, question, desk, options], [result, desk], api_name="ask", concurrency_id=ENGINE, concurrency_limit=1,
+        api.ask, [image, question, desk, options], [result, desk], api_name="ask",
+        concurrency_id=ENGINE, concurrency_limit=at_once,
         api_description="Ask about an image; null continues the conversation about the last one.",
     )  # fmt: skip
     forgetting = "Forget this session's image and conversation."

@@ -155,7 +155,7 @@ def _doing(exchange: Exchange, language: Language) -> str:
     """What stands in for an answer that has not begun."""
     if exchange.state == "waiting":
         return word("queued", language)
-    if exchange.looking:
+    if exchange.looking and exchange.looking.crops:
         return word("looking", language, crop=exchange.looking.crop, crops=exchange.looking.crops)
     return word("writing" if exchange.answer and exchange.answer.brief else "thinking", language)
 
