@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
     parser.add_argument("--tower-steps", type=int, default=1100)
-    parser.add_argument("--pages", type=int, default=560, help="of the language stage")
+    parser.add_argument("--pages", type=int, default=440, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

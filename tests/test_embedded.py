@@ -12,9 +12,10 @@ from chat.conversation import Conversation
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
 from chat.wording import LANGUAGES, Language, language_of
-from finetune import ask_films, ask_other
+from finetune import ask_films, ask_other, ask_scenes
 from finetune.oddities import draw_oddity
 from finetune.phantom import draw_phantom
+from finetune.scenes import draw_scene
 from vision.study import Study
 
 FOLDER = Path(__file__).parents[1] / "models" / "hilum-tiny"
@@ -76,3 +77,16 @@ def test_it_declines_pictures_that_it_does_not_know(engine: LocalEngine) -> None
         exchange = ask_other.ask_about_oddity(rng, "en", 1)[0]
         exam.ask(draw_oddity(rng), exchange, "en", ask_other.claim_of)
     assert sum(reply.right for reply in exam.replies) >= 7
+
+
+def test_it_reads_colours_and_sizes_better_than_chance(engine: LocalEngine) -> None:
+    """One of ten colours, one of three sizes; what it reaches stands in the README."""
+    exam = Examination(engine)
+    for number in range(60):
+        rng = np.random.default_rng([79_000, number])
+        scene = draw_scene(rng)
+        exchange = ask_scenes.ask_kind(scene, ("colour", "size")[number % 2], rng, "en")
+        if exchange is not None:
+            exam.ask(scene.image, exchange, "en", ask_scenes.claim_of)
+    assert len(exam.replies) >= 40
+    assert sum(reply.right for reply in exam.replies) >= 0.45 * len(exam.replies)
