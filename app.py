@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NoReturn
 from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_address, read_settings
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from chat.engine.local import LocalEngine
     from chat.engine.remote import RemoteEngine
     from chat.engine.text import TextEngine
@@ -96,7 +98,8 @@ def _prepare_environment() -> None:
     for name in [name for name in os.environ if name.startswith(("GRADIO_", "OPENAI_"))]:
         del os.environ[name]
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
@@ -106,16 +109,21 @@ def open_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
 
 
 def _reach_engine(settings: Settings) -> "RemoteEngine":
-    from chat.engine.address import read_address
     from chat.engine.base import EngineError
-    from chat.engine.remote import connect
 
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
     try:
-        address = read_address(settings.model)
-        return connect(address, settings.remote_name, key, settings.remote_images, settings.remote_context)
+        return _connect(settings.model, settings.remote_name, settings.api_key, settings.remote_images, settings.remote_context)
     except EngineError as error:
         refuse(error)
+
+
+def _connect(
+    address: str, name: str | None, key: "SecretStr | None", max_images: int, context_tokens: int | None = None
+) -> "RemoteEngine":
+    from chat.engine.address import read_address
+    from chat.engine.remote import connect
+
+    return connect(read_address(address), name, key.get_secret_value() if key else "", max_images, context_tokens)
 
 
 def open_writer(settings: Settings) -> "TextEngine | RemoteEngine | None":
@@ -125,31 +133,21 @@ def open_writer(settings: Settings) -> "TextEngine | RemoteEngine | None":
     from chat.engine.base import EngineError
     from chat.writer import for_writer
 
-    key = settings.writer_key.get_secret_value() if settings.writer_key else ""
     try:
         if is_address(settings.writer):
-            from chat.engine.address import read_address
-            from chat.engine.remote import connect
-
-            return connect(read_address(settings.writer), settings.writer_name, key, max_images=0)
-        from transformers.utils import logging as transformers_logging
-
+            return _connect(settings.writer, settings.writer_name, settings.writer_key, max_images=0)
         from chat.engine import text
 
-        transformers_logging.disable_progress_bar()
         return text.load(Path(settings.writer), settings.device, settings.four_bit)
     except EngineError as error:
         refuse(for_writer(str(error)))
 
 
 def _load_engine(settings: Settings) -> "LocalEngine":
-    from transformers.utils import logging as transformers_logging
-
     from chat.engine import checkpoint
     from chat.engine.base import EngineError
     from chat.engine.local import LocalEngine
 
-    transformers_logging.disable_progress_bar()
     try:
         engine = LocalEngine(checkpoint.load(_find_checkpoint(settings), settings.device, settings.four_bit))
         engine.warm_up()
@@ -168,12 +166,9 @@ def verify(settings: Settings, is_quick: bool, out: Path | None, as_json: bool) 
     """Measure the checkpoint and end with 0, or with 1 when something is off."""
     if is_address(settings.model):
         refuse(f"verify measures a checkpoint on this machine; name its folder with {flag('model')}, not an address.")
-    from transformers.utils import logging as transformers_logging
-
     from chat import verify as verification
     from chat.engine.base import EngineError
 
-    transformers_logging.disable_progress_bar()
     try:
         code = verification.run(_find_checkpoint(settings), settings.device, settings.four_bit, is_quick, out, as_json)
     except EngineError as error:

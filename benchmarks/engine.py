@@ -13,17 +13,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import machine
 from chat.conversation import Turn
 from chat.engine.base import Message, Sampling
 from chat.engine.checkpoint import Loaded, load
 from chat.engine.local import LocalEngine
-from chat.prompt import View, encode, layout
+from chat.engine.parity import generate
+from chat.prompt import View, layout
 from chat.wording import LANGUAGES
 from finetune.ask_scenes import ask_about_scene
 from finetune.scenes import draw_scene
@@ -44,28 +43,13 @@ def draw_prompt(number: int) -> tuple[Message, ...]:
     return layout(exchanges[-1].question, turns, [view], (), (), language)
 
 
-@torch.inference_mode()
-def generate(loaded: Loaded, messages: tuple[Message, ...]) -> list[int]:
-    """Greedy ids by transformers' own `generate`, without the end token."""
-    one = encode(messages, loaded.tokenizer, loaded.image_token_id, loaded.tokens_per_image)
-    pixels = loaded.image_processor(images=list(one.images), return_tensors="pt")["pixel_values"].to(
-        loaded.device, loaded.dtype
-    )
-    ids = torch.tensor([one.ids], device=loaded.device)
-    model: Any = loaded.model
-    out = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False, max_new_tokens=NEW_TOKENS
-    )
-    return [token for token in out[0, len(one.ids) :].tolist() if token not in loaded.end_ids]
-
-
 def compare(engine: LocalEngine, loaded: Loaded, prompts: int) -> dict[str, float | int]:
     """Equal ids out of `prompts`, first-token seconds, tokens per second, and the time over `generate`."""
     equal, first, rates, ratios = 0, [], [], []
     for number in range(prompts):
         messages = draw_prompt(number)
         started = time.perf_counter()
-        theirs = generate(loaded, messages)
+        theirs = [token for token in generate(loaded, messages, NEW_TOKENS)[0] if token not in loaded.end_ids]
         middle = time.perf_counter()
         ours: list[int] = []
         begun = 0.0

@@ -239,8 +239,13 @@ def _peak_bytes(device: str) -> int:
     return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else peak
 
 
-def _machine() -> str:
+def processor() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.is_file() else []
-    processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    return f"{processor}, {os.cpu_count()} cores; torch {torch.__version__}, transformers {transformers.__version__}"
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _machine() -> str:
+    return f"{processor()}, {os.cpu_count()} cores; torch {torch.__version__}, transformers {transformers.__version__}"

@@ -9,6 +9,8 @@ Kolter 2023). To answer "which colour is the star?" is then to find a direction 
 random start, such a pairing takes a model of this size more lessons than 2 cores can read in a day.
 """
 
+from collections import defaultdict
+
 import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerBase
@@ -69,7 +71,7 @@ def connect(
 def name_words(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, seen: dict[str, torch.Tensor]) -> None:
     """Start the words for what the tower tells apart from the directions that show it, when read and when said."""
     tables = (model.model.language_model.embed_tokens.weight, model.lm_head.weight)
-    pieces = {piece.removeprefix("\u2581").lower(): [] for piece in tokenizer.get_vocab()}  # type: dict[str, list[int]]
+    pieces: defaultdict[str, list[int]] = defaultdict(list)
     for piece, token in tokenizer.get_vocab().items():
         pieces[piece.removeprefix("\u2581").lower()].append(token)
     for head, values in NAMED.items():

@@ -24,7 +24,7 @@ from transformers import LlavaForConditionalGeneration
 
 from chat.engine import hub, store
 from chat.engine.base import EngineError, EngineRefused, EngineUnavailable, Sampling
-from chat.engine.checkpoint import EMBEDDED, FOUR_BIT_LLAVA, _nf4, find_default, load
+from chat.engine.checkpoint import EMBEDDED, FOUR_BIT_LLAVA, find_default, load, nf4
 from chat.engine.local import LocalEngine
 from chat.engine.quantize import quantize
 from chat.engine.store import main, take, verify
@@ -155,7 +155,7 @@ def served(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_quantising_writes_what_transformers_writes(tmp_path: Path) -> None:
     source = tiny.build(tmp_path / "source", dtype=torch.float16)
     model = LlavaForConditionalGeneration.from_pretrained(
-        source, dtype=torch.bfloat16, device_map={"": "cpu"}, quantization_config=_nf4(torch.bfloat16)
+        source, dtype=torch.bfloat16, device_map={"": "cpu"}, quantization_config=nf4(torch.bfloat16)
     )
     model.save_pretrained(tmp_path / "theirs")
     quantize(source, tmp_path / "ours")

@@ -87,7 +87,8 @@ def find_default(models: Path, weights: Path) -> Path:
     large = weights / FOUR_BIT_LLAVA
     if large.exists():
         try:
-            _check_weights(large, read_config(large))
+            read_config(large)
+            weight_files(large)
             return large
         except EngineUnavailable as error:
             log.warning("the checkpoint in weights/ is left aside: %s", error)
@@ -128,7 +129,7 @@ def checkpoint_errors(path: Path, kind: str = "LLaVA checkpoint") -> Iterator[No
 
 def resolve(path: Path, config: dict[str, Any], device: str, four_bit: bool | None) -> tuple[str, torch.dtype, bool, bool]:
     """Device, precision, whether the weights are in 4 bits, and whether they have to be quantised on the way there."""
-    total_bytes = _check_weights(path, config)
+    total_bytes = sum(file.stat().st_size for file in weight_files(path))
     device = _resolve_device(device)
     is_saved = _is_saved_in_four_bit(path, config)
     if is_saved and four_bit is False:
@@ -148,8 +149,8 @@ def _is_saved_in_four_bit(path: Path, config: dict[str, Any]) -> bool:
     )
 
 
-def _check_weights(path: Path, config: dict[str, Any]) -> int:
-    """Bytes of weights on disk; raises EngineUnavailable when a file or a tensor that the index promises is not there."""
+def weight_files(path: Path) -> list[Path]:
+    """A folder's safetensors files. Raises EngineUnavailable when a file or a tensor that the index promises is missing."""
     index = path / "model.safetensors.index.json"
     promised: dict[str, str] = read_json(index).get("weight_map", {}) if index.is_file() else {}
     names = sorted(set(promised.values())) or ["model.safetensors"]
@@ -164,7 +165,7 @@ def _check_weights(path: Path, config: dict[str, Any]) -> int:
             raise EngineUnavailable(f"{path} is damaged: {name} is cut short or not safetensors. Fetch it again.") from error
     if lost := promised.keys() - present:
         raise EngineUnavailable(f"{path} is incomplete: {len(lost)} tensors are missing, such as {min(lost)}. Fetch it again.")
-    return sum((path / name).stat().st_size for name in names)
+    return [path / name for name in names]
 
 
 def _resolve_device(device: str) -> str:
@@ -203,7 +204,7 @@ def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerBa
     return tokenizer
 
 
-def _nf4(compute: torch.dtype) -> BitsAndBytesConfig:
+def nf4(compute: torch.dtype) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -215,7 +216,7 @@ def _nf4(compute: torch.dtype) -> BitsAndBytesConfig:
 
 def load_model(kind: Any, path: Path, device: str, dtype: torch.dtype, quantise: bool) -> Any:
     """A model of this transformers class in eval mode. EngineUnavailable when weights are missing."""
-    own = {"quantization_config": _nf4(dtype)} if quantise else {}  # to AutoModel None would mean: not even as it was saved
+    own = {"quantization_config": nf4(dtype)} if quantise else {}  # to AutoModel None would mean: not even as it was saved
     model, report = kind.from_pretrained(
         path,
         dtype=dtype,

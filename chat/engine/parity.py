@@ -99,12 +99,10 @@ def _encode(loaded: Loaded, *messages: Message) -> Encoded:
 
 
 @torch.inference_mode()
-def compare_greedy(
-    loaded: Loaded, messages: Sequence[Message], ours: Sequence[int], has_ended: bool, new_tokens: int
-) -> Difference | None:
-    """Where transformers' own greedy `generate` parts from `ours`, the ids of an answer of at most `new_tokens`.
+def generate(loaded: Loaded, messages: Sequence[Message], new_tokens: int) -> tuple[list[int], Sequence[torch.Tensor]]:
+    """Transformers' own greedy `generate`: the new ids, an end token among them, and (1, vocabulary) logits for each.
 
-    `has_ended` says that an end token followed them. None when every token is the same. Raises OutOfMemory.
+    Raises OutOfMemory.
     """
     one = encode(messages, loaded.tokenizer, loaded.image_token_id, loaded.tokens_per_image)
     model: Any = loaded.model
@@ -115,11 +113,21 @@ def compare_greedy(
             do_sample=False, num_beams=1, repetition_penalty=1.0, max_new_tokens=new_tokens,
             eos_token_id=sorted(loaded.end_ids), return_dict_in_generate=True, output_logits=True,
         )  # fmt: skip
-    theirs = out.sequences[0, len(one.ids) :].tolist()
+    return out.sequences[0, len(one.ids) :].tolist(), out.logits
+
+
+def compare_greedy(
+    loaded: Loaded, messages: Sequence[Message], ours: Sequence[int], has_ended: bool, new_tokens: int
+) -> Difference | None:
+    """Where transformers' own greedy `generate` parts from `ours`, the ids of an answer of at most `new_tokens`.
+
+    `has_ended` says that an end token followed them. None when every token is the same. Raises OutOfMemory.
+    """
+    theirs, scores = generate(loaded, messages, new_tokens)
     chosen = [{token} for token in ours] + [set(loaded.end_ids)] * has_ended  # every end token is the same end
     for position, (token, wanted) in enumerate(zip(theirs, chosen, strict=False)):
         if token not in wanted:
-            logits = out.logits[position][0].float()
+            logits = scores[position][0].float()
             gap = float(logits.max() - logits[sorted(wanted)].max())
             return Difference(position, gap, gap <= 4 * torch.finfo(loaded.dtype).eps * float(logits.abs().max()))
     return None

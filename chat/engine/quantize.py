@@ -25,7 +25,7 @@ from transformers import LlavaConfig
 from chat.engine import checkpoint
 from chat.engine.base import EngineUnavailable
 from chat.engine.layouts import MARK, is_hugging_face, read_config
-from chat.engine.shards import SHARD_BYTES, read_json
+from chat.engine.shards import SHARD_BYTES
 from chat.engine.store import MANIFEST, Entry, assembling, entry, origin, require_space, seal, verify, write_json
 
 PROGRESS = "progress.json"
@@ -79,10 +79,7 @@ def weight_files(source: Path) -> list[Path]:
             raise EngineUnavailable(
                 f"{source} is in the original layout. Convert it: `fetch --from {source}`, or FROM={source}."
             )
-        checkpoint._check_weights(source, config)
-        index = source / "model.safetensors.index.json"
-        names = read_json(index)["weight_map"].values() if index.is_file() else ["model.safetensors"]
-        return [source / name for name in sorted(set(names))]
+        return checkpoint.weight_files(source)
 
 
 def companions(source: Path) -> list[Path]:
@@ -183,7 +180,7 @@ def _finish(source: Path, part: Path, shards: dict[str, Entry], made_from: dict[
     config: Any = LlavaConfig.from_pretrained(source, local_files_only=True)
     for nested in (config, config.text_config, config.vision_config):
         nested.dtype = torch.bfloat16
-    config.quantization_config = checkpoint._nf4(torch.bfloat16)
+    config.quantization_config = checkpoint.nf4(torch.bfloat16)
     config.architectures = ["LlavaForConditionalGeneration"]
     config.save_pretrained(part)
     rest = {path.name: entry(path) for path in part.iterdir() if path.name not in {*shards, PROGRESS}}
