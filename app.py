@@ -13,22 +13,19 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_address, read_settings
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
-    from chat.engine.local import LocalEngine
-    from chat.engine.remote import RemoteEngine
-    from chat.engine.text import TextEngine
+    from chat.assistant import Assistant
+    from chat.engine.base import Sampling
     from chat.ui.panels import About
     from chat.wording import Language
 
-ROOT = Path(__file__).parent
 ANSWERS_AT_ONCE = 16
 
 
@@ -46,7 +43,7 @@ def refuse(sentence: object) -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python app.py [serve]`, `ask IMAGE QUESTION [QUESTION ...] [--json]` or `verify [--quick] [--json] [--out PATH]`."""
+    """`python app.py [serve]`, `ask IMAGE QUESTION ...`, `examine PATH ...`, `report IMAGE` or `verify`; --help lists flags."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _refuse_unknown_flags(given)
     chosen = vars(_parser().parse_args(given))
@@ -56,8 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = read_settings(chosen)
     except SettingsError as error:
         refuse(error)
+    from chat.engine.base import EngineError
+    from vision.evidence import CheckpointError
+
+    try:
+        run(settings, chosen)
+    except (EngineError, CheckpointError) as error:
+        refuse(error)
+
+
+def run(settings: Settings, chosen: Mapping[str, Any]) -> None:
+    """The command that was chosen. Raises EngineError and CheckpointError."""
     if chosen.get("command") == "ask":
         ask(settings, Path(chosen["image"]), chosen["questions"], bool(chosen.get("json")))
+    elif chosen.get("command") == "examine":
+        examine(settings, [Path(path) for path in chosen["paths"]], chosen["json"], chosen["csv"])
+    elif chosen.get("command") == "report":
+        report(settings, Path(chosen["image"]), chosen["lang"], chosen["out"])
     elif chosen.get("command") == "verify":
         verify(settings, chosen["quick"], chosen["out"], chosen["json"])
     else:
@@ -67,13 +79,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="app.py", description="Hilum: a local conversation with an image.", allow_abbrev=False)
     add_flags(parser)
-    commands = parser.add_subparsers(dest="command", metavar="serve | ask | verify")
+    commands = parser.add_subparsers(dest="command", metavar="serve | ask | examine | report | verify")
     add_flags(commands.add_parser("serve", help="serve the page (the default)", allow_abbrev=False))
     ask_parser = commands.add_parser("ask", help="ask about one image from the terminal", allow_abbrev=False)
     add_flags(ask_parser)
     ask_parser.add_argument("image", metavar="IMAGE")
     ask_parser.add_argument("questions", metavar="QUESTION", nargs="+")
     ask_parser.add_argument("--json", action="store_true", help="one JSON line per question")
+    examine_parser = commands.add_parser("examine", help="what the classifier says about images", allow_abbrev=False)
+    add_flags(examine_parser)
+    examine_parser.add_argument("paths", metavar="PATH", nargs="+", help="an image, or a folder of them")
+    examine_parser.add_argument("--json", action="store_true", help="one JSON line per image")
+    examine_parser.add_argument("--csv", type=Path, metavar="OUT", help="a table with a row per image, as a file")
+    report_parser = commands.add_parser("report", help="a report about one image, as a file", allow_abbrev=False)
+    add_flags(report_parser)
+    report_parser.add_argument("image", metavar="IMAGE")
+    report_parser.add_argument("--lang", choices=("ko", "en"), help="its language; by default --language, else ko")
+    report_parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".md, .html, .pdf or .json")
     verify_parser = commands.add_parser("verify", help="measure what a checkpoint is worth on this machine", allow_abbrev=False)
     add_flags(verify_parser)
     verify_parser.add_argument("--quick", action="store_true", help="a minute instead of ten")
@@ -86,7 +108,7 @@ def _parser() -> Parser:
 
 def _refuse_unknown_flags(given: Sequence[str]) -> None:
     """argparse would take what follows an unknown flag for a command, and complain about that."""
-    known = [flag(name) for name in flags()] + ["--no-four-bit", "--json", "--quick", "--out", "--help"]
+    known = [flag(name) for name in flags()] + ["--no-four-bit", "--json", "--quick", "--out", "--csv", "--lang", "--help"]
     for name in (part.partition("=")[0] for part in given[: given.index("--") if "--" in given else None]):
         if name.startswith("--") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -103,104 +125,79 @@ def _prepare_environment() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def open_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
-    """The engine that the settings ask for, ready to answer. Ends the program with a sentence when it is not there."""
-    return _reach_engine(settings) if is_address(settings.model) else _load_engine(settings)
-
-
-def _reach_engine(settings: Settings) -> "RemoteEngine":
-    from chat.engine.base import EngineError
-
-    try:
-        return _connect(settings.model, settings.remote_name, settings.api_key, settings.remote_images, settings.remote_context)
-    except EngineError as error:
-        refuse(error)
-
-
-def _connect(
-    address: str, name: str | None, key: "SecretStr | None", max_images: int, context_tokens: int | None = None
-) -> "RemoteEngine":
-    from chat.engine.address import read_address
-    from chat.engine.remote import connect
-
-    return connect(read_address(address), name, key.get_secret_value() if key else "", max_images, context_tokens)
-
-
-def open_writer(settings: Settings) -> "TextEngine | RemoteEngine | None":
-    """The model that writes the answers, where the settings ask for one."""
-    if not settings.writer:
-        return None
-    from chat.engine.base import EngineError
-    from chat.writer import for_writer
-
-    try:
-        if is_address(settings.writer):
-            return _connect(settings.writer, settings.writer_name, settings.writer_key, max_images=0)
-        from chat.engine import text
-
-        return text.load(Path(settings.writer), settings.device, settings.four_bit)
-    except EngineError as error:
-        refuse(for_writer(str(error)))
-
-
-def _load_engine(settings: Settings) -> "LocalEngine":
-    from chat.engine import checkpoint
-    from chat.engine.base import EngineError
-    from chat.engine.local import LocalEngine
-
-    try:
-        engine = LocalEngine(checkpoint.load(_find_checkpoint(settings), settings.device, settings.four_bit))
-        engine.warm_up()
-    except EngineError as error:
-        refuse(error)
-    return engine
-
-
-def _find_checkpoint(settings: Settings) -> Path:
-    from chat.engine.checkpoint import find_default
-
-    return find_default(ROOT / "models", ROOT / "weights") if settings.model == "auto" else Path(settings.model)
-
-
 def verify(settings: Settings, is_quick: bool, out: Path | None, as_json: bool) -> NoReturn:
     """Measure the checkpoint and end with 0, or with 1 when something is off."""
     if is_address(settings.model):
         refuse(f"verify measures a checkpoint on this machine; name its folder with {flag('model')}, not an address.")
+    from chat import loading
     from chat import verify as verification
-    from chat.engine.base import EngineError
 
+    folder = loading.find_checkpoint(settings)
     try:
-        code = verification.run(_find_checkpoint(settings), settings.device, settings.four_bit, is_quick, out, as_json)
-    except EngineError as error:
-        refuse(error)
+        code = verification.run(folder, settings.device, settings.four_bit, is_quick, out, as_json)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(code)
 
 
-def ask(settings: Settings, image: Path, questions: Sequence[str], as_json: bool) -> None:
-    """Answer on the terminal. The image is read first: a wrong path is cheaper to find out than a model is to load."""
-    from chat import cli
-    from chat.assistant import Assistant, RequestError
-    from chat.engine.base import EngineError, Sampling
+@contextmanager
+def _mended_by_a_person(language: "Language") -> Iterator[None]:
+    """What a person can mend ends the program with one sentence in their language; Ctrl-C ends it without any."""
+    from chat.assistant import RequestError
     from chat.ui.words import explain
     from vision.study import StudyError
 
-    language: Language = "ko" if settings.language == "ko" else "en"
-    sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
     try:
-        study = cli.read_image(image, settings.max_pixels)
-        engine = open_engine(settings)
-        assistant = Assistant(engine, engine.input_side, open_writer(settings))
-        cli.ask(assistant, study, questions, sampling, settings.turns, as_json)
+        yield
     except OSError as error:
-        refuse(f"{image} cannot be read: {error.strerror or error}.")
+        refuse(f"{error.filename} cannot be read or written: {error.strerror or error}.")
     except (StudyError, RequestError) as error:
         refuse(explain(error, language))
-    except EngineError as error:
-        refuse(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _sampling(settings: Settings) -> "Sampling":
+    from chat.engine.base import Sampling
+
+    return Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
+
+
+def examine(settings: Settings, paths: Sequence[Path], as_json: bool, table: Path | None) -> NoReturn:
+    """Say what vision vouches for about each image; ends with 1 when a file could not be read."""
+    from chat import cli
+    from chat.loading import open_examiner
+
+    with _mended_by_a_person("en"):
+        examiner = open_examiner(settings)
+        if examiner is None:
+            refuse(f"examine needs a classifier; leave out {flag('classifier')}=none.")
+        raise SystemExit(1 if cli.examine(examiner, paths, settings.max_pixels, as_json, table) else 0)
+
+
+def ask(settings: Settings, image: Path, questions: Sequence[str], as_json: bool) -> None:
+    """Answer on the terminal. The image is read first: a wrong path is cheaper to find out than a model is to load."""
+    from chat import cli
+    from chat.loading import open_assistant
+
+    with _mended_by_a_person("ko" if settings.language == "ko" else "en"):
+        study = cli.read_image(image, settings.max_pixels)
+        cli.ask(open_assistant(settings), study, questions, _sampling(settings), settings.turns, as_json)
+
+
+def report(settings: Settings, image: Path, lang: "Language | None", out: Path) -> None:
+    """Write a report about an image to a file. What cannot be read or written is found out before a model is loaded."""
+    from chat import cli
+    from chat.loading import open_assistant, weights_in_use
+    from chat.report import terminal
+    from chat.report.export import kind_of
+
+    language: Language = lang or ("en" if settings.language == "en" else "ko")
+    with _mended_by_a_person(language):
+        kind_of(out)
+        study = cli.read_image(image, settings.max_pixels)
+        assistant = open_assistant(settings)
+        terminal.report(assistant, study, language, _sampling(settings), out, weights_in_use(settings, assistant))
 
 
 def serve(settings: Settings) -> None:
@@ -209,12 +206,13 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     _refuse_taken_port(settings.host, settings.port)
+    from chat.loading import open_assistant
+
     try:
         # Uploads pass through this folder; it is nobody else's, and it goes when Hilum goes.
         with tempfile.TemporaryDirectory(prefix="hilum-") as folder:
             os.environ["GRADIO_TEMP_DIR"] = folder
-            engine = open_engine(settings)
-            url = _open_page(settings, engine, open_writer(settings))
+            url = _open_page(settings, open_assistant(settings))
             print(f"Hilum is ready: {url}", flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
@@ -226,33 +224,32 @@ def _leave(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _open_page(settings: Settings, engine: "LocalEngine | RemoteEngine", writer: "TextEngine | RemoteEngine | None") -> str:
-    from chat.assistant import Assistant
-    from chat.engine.base import Sampling
+def _open_page(settings: Settings, assistant: "Assistant") -> str:
     from chat.ui import page
 
-    sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed)
     language = None if settings.language == "auto" else settings.language
     is_elsewhere = is_address(settings.model) and (not settings.writer or is_address(settings.writer))
     at_once = ANSWERS_AT_ONCE if is_elsewhere else 1  # a device of our own answers one after another
     blocks = page.build(
-        Assistant(engine, engine.input_side, writer), _about(engine, writer),
-        sampling, language, settings.max_pixels, settings.turns, at_once,
-    )  # fmt: skip
+        assistant, _about(assistant), _sampling(settings), language, settings.max_pixels, settings.turns, at_once
+    )
     try:
         return page.launch(blocks, settings.host, settings.port)
     except OSError:
         refuse(_taken(settings.port))
 
 
-def _about(engine: "LocalEngine | RemoteEngine", writer: "TextEngine | RemoteEngine | None") -> "About":
+def _about(assistant: "Assistant") -> "About":
+    from chat.engine.local import LocalEngine
     from chat.engine.remote import RemoteEngine
     from chat.ui.panels import About
 
+    engine, writer = assistant.engine, assistant.writer
     context = engine.limits.context_tokens
     second = (writer.name if writer else "", writer.address if isinstance(writer, RemoteEngine) else None)
     if isinstance(engine, RemoteEngine):
         return About(engine.name, engine.address.host, "", False, context, engine.address, *second)
+    assert isinstance(engine, LocalEngine)
     from chat.engine.checkpoint import EMBEDDED
 
     device, weights = engine.description["device"], engine.description["weights"]

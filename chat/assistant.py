@@ -6,15 +6,20 @@ Knows studies, conversations and engines. Does not know pages, terminals or wher
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from chat.conversation import Conversation, Turn
 from chat.engine.base import Engine, EngineError, Sampling
 from chat.prompt import SYSTEM, Prompt, View, compose, fingerprint, layout, render
 from chat.wording import Language, answer_in, close_up, evidence_lines, language_of, look_at
 from chat.writer import OBSERVATION_TOKENS, as_seen, compose_brief, for_writer, without_thoughts
-from vision.evidence import Evidence
+from vision.evidence import ITEMS, Evidence, Item
+from vision.overlay import draw_heatmap
 from vision.study import Study
-from vision.tiling import Box, cut, even_tiles
+from vision.tiling import Box, around, cut, even_tiles
+
+if TYPE_CHECKING:  # torch takes seconds to import, and an engine behind an address does without it
+    from vision.examiner import Examiner
 
 NOTE_TOKENS = 48
 """How much a checkpoint that reads one image at a time may say about each crop."""
@@ -36,14 +41,16 @@ class RequestError(Exception):
 class Request:
     """One question and how to answer it.
 
-    `crops` lets the assistant add tiles of an image that is larger than the model's input; `regions` are the
-    person's own boxes, which come before tiles. `language` None means the question's own.
+    `crops` lets the assistant add close-ups of an image that is larger than the model's input: at the map's peak, then
+    tiles; `regions` are the person's own boxes, which stand for both. `evidence` names what of the evidence the model is
+    told, `overlay` shows it the map too. `language` None means the question's own.
     """
 
     question: str
     sampling: Sampling = Sampling()
     language: Language | None = None
-    evidence: bool = True
+    evidence: frozenset[Item] = ITEMS
+    overlay: bool = False
     crops: bool = True
     regions: tuple[Box, ...] = ()
     system_prompt: str = SYSTEM
@@ -132,19 +139,36 @@ class Assistant:
     `input_side` is the side of the engine's image input in pixels.
     """
 
-    def __init__(self, engine: Engine, input_side: int, writer: Engine | None = None) -> None:
+    def __init__(
+        self, engine: Engine, input_side: int, writer: Engine | None = None, examiner: "Examiner | None" = None
+    ) -> None:
         self.engine = engine
         self.input_side = input_side
         self.writer = writer
+        self.examiner = examiner
 
-    def views(self, study: Study, request: Request) -> tuple[View, ...]:
-        """The overview, the person's regions, then tiles when the image is larger than the model's input."""
+    def examine(self, study: Study) -> Evidence | None:
+        """What vision vouches for about a study, once per study; None without a classifier."""
+        return self.examiner.examine(study) if self.examiner else None
+
+    def views(self, study: Study, request: Request, evidence: Evidence | None = None) -> tuple[View, ...]:
+        """The overview, the overlay where asked for, the person's regions; else, of an image that is larger than the
+        model's input, the map's peak and tiles.
+        """
+        pointer = evidence.pointer if evidence else None
+        overlays = []
+        if request.overlay and pointer and pointer.heatmap and self.engine.limits.max_images > 1:
+            drawn = draw_heatmap(study.image, pointer.heatmap, longest=2 * self.input_side)
+            overlays = [View("overlay", study.box, drawn)]
+        room = self._most_crops() - len(overlays)
         crops = [View("region", tile.box, tile.image) for tile in (cut(study.image, box) for box in request.regions)]
-        room = self._most_crops() - len(crops)
         if request.crops and not crops and max(study.image.size) >= LEAST_GAIN * self.input_side:
-            boxes = even_tiles(study.image.size, room)
-            crops = [View("tile", tile.box, tile.image) for tile in (cut(study.image, box) for box in boxes)]
-        return (View("overview", study.box, study.image), *crops)
+            if pointer and pointer.peak:
+                tile = cut(study.image, around(pointer.peak.box, self.input_side, study.image.size))
+                crops = [View("peak", tile.box, tile.image)]
+            boxes = even_tiles(study.image.size, room - len(crops))
+            crops += [View("tile", tile.box, tile.image) for tile in (cut(study.image, box) for box in boxes)]
+        return (View("overview", study.box, study.image), *overlays, *crops)
 
     def _most_crops(self) -> int:
         """Crops per question: what the prompt may hold, or as many passes when it holds the overview only."""
@@ -167,7 +191,8 @@ class Assistant:
         if study is None:
             raise RequestError("no_image", "Add an image first, then ask about it.")
         language = request.language or language_of(question)
-        evidence = evidence if request.evidence else None
+        told = replace(evidence, items=evidence.items & request.evidence) if evidence else None
+        evidence = told if told and told.items else None
         case = _Case(question, study, conversation, request, language, evidence, session, started)
         if self.writer is None:
             asked = question if language == language_of(question, language) else f"{question} {answer_in(language)}"
@@ -178,7 +203,7 @@ class Assistant:
     def _see(self, case: _Case) -> Iterator[Answer | Looking]:
         """What the engine says to the question as it stands in the case."""
         request, language = case.request, case.language
-        views = self.views(case.study, request)
+        views = self.views(case.study, request, case.evidence)
         lines = evidence_lines(case.evidence, language) if case.evidence else []
         notes, given = yield from self._look_at_crops(case.question, views, language, request, case.session)
         prompt = compose(

@@ -1,17 +1,24 @@
-"""The command line: questions about one image, asked one after another in one conversation.
+"""The command line: questions about one image in one conversation, and what vision says about many.
 
 Knows files, the assistant and standard output. Does not know pages or how a model is loaded.
 """
 
+import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from chat.assistant import Answer, Assistant, Request
 from chat.conversation import Conversation
 from chat.engine.base import Sampling
-from vision.study import Study, read_study
+from vision.study import Study, StudyError, read_study
+
+if TYPE_CHECKING:
+    from vision.examiner import Examiner
 
 SESSION = "terminal"
 
@@ -26,11 +33,11 @@ def ask(assistant: Assistant, study: Study, questions: Sequence[str], sampling: 
 
     What a writer was told is in the JSON only; why it did not answer is said on stderr.
     """
-    conversation = Conversation(limit=turns)
+    conversation, evidence = Conversation(limit=turns), assistant.examine(study)
     for question in questions:
         last: Answer | None = None
         printed = 0
-        for step in assistant.ask(Request(question, sampling), study, conversation, SESSION):
+        for step in assistant.ask(Request(question, sampling), study, conversation, SESSION, evidence):
             if not isinstance(step, Answer):
                 continue
             last = step
@@ -44,3 +51,65 @@ def ask(assistant: Assistant, study: Study, questions: Sequence[str], sampling: 
         if last.trouble:
             print(f"hilum: this is what the first model saw; the writer failed. {result['writer_error']}", file=sys.stderr)
         conversation = last.conversation
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files that are named, and every file below the folders that are, sorted; hidden ones are left out."""
+    found: list[Path] = []
+    for path in paths:
+        inside = (file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith("."))
+        found += inside if path.is_dir() else [path]
+    return found
+
+
+def examine(examiner: "Examiner", paths: Sequence[Path], max_pixels: int, as_json: bool, table: Path | None) -> int:
+    """Examine each image: a JSON line or a line of text each, and a CSV `table`; how many could not be read.
+
+    A file that cannot be read becomes a row with an `error`, and the rest go on.
+    """
+    rows, failed = [], 0
+    files = find_images(paths)
+    for file in tqdm(files, unit="image", disable=None if len(files) > 1 else True):
+        try:
+            row = examiner.examine(read_image(file, max_pixels)).result(str(file))
+        except (StudyError, OSError) as error:
+            said = str(error) if isinstance(error, StudyError) else f"This file cannot be read: {error.strerror or error}."
+            row, failed = {"image": str(file), "error": said}, failed + 1
+        rows.append(row)
+        tqdm.write(json.dumps(row, ensure_ascii=False) if as_json else " ".join(_told(row)))
+    if table:
+        with table.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(_flat(row) for row in rows)
+    return failed
+
+
+EDGES = ("left", "top", "right", "bottom")
+COLUMNS = ("image", "in_domain", "reason", "labels", "probabilities", "trusted", "side", "zone", *EDGES, "error")
+
+
+def _flat(row: dict[str, object]) -> dict[str, object]:
+    """A row for a table: a label set and probabilities as text, the peak in columns of its own."""
+    peak = row.get("peak")
+    place = peak if isinstance(peak, dict) else {}
+    edges = dict(zip(EDGES, place.get("box", ()), strict=False))
+    labels, probabilities = row.get("labels"), row.get("probabilities")
+    return {
+        **row, **place, **edges,
+        "labels": " ".join(labels) if isinstance(labels, list) else "",
+        "probabilities": " ".join(f"{k}={v}" for k, v in probabilities.items()) if isinstance(probabilities, dict) else "",
+    }  # fmt: skip
+
+
+def _told(row: dict[str, object]) -> Iterator[str]:
+    """A row for a person."""
+    yield f"{row['image']}:"
+    if "error" in row:
+        yield str(row["error"])
+        return
+    flat = _flat(row)
+    yield str(flat["labels"] or ("undecided" if row["in_domain"] else "not examined"))
+    yield from (f"({flat[name]})" for name in ("probabilities", "reason") if flat[name])
+    if row["trusted"]:
+        yield f"peak: {flat['side']} {flat['zone']}"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from chat.conversation import Conversation, Turn
 from chat.engine.base import DoesNotFit, Limits, Message, Part
-from chat.wording import Language, close_up
+from chat.wording import Language, close_up, overlay_caption
 from vision.tiling import Box
 
 SYSTEM = (
@@ -38,9 +38,11 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """One image that the model is given: the whole study (`overview`), a planned tile, or the person's own region."""
+    """One image that the model is given: the whole study (`overview`), the same under its saliency map (`overlay`), a crop at
+    the map's peak, a planned tile, or the person's own region.
+    """
 
-    kind: Literal["overview", "tile", "region"]
+    kind: Literal["overview", "overlay", "peak", "tile", "region"]
     box: Box
     image: Image.Image
 
@@ -173,7 +175,9 @@ def layout(
         messages += [Message("user", (*head, turn.question)), Message("assistant", (turn.answer,), turn.ids)]
         head = []
     for crop in crops:
-        head += [close_up(crop.box, overview.image.size, language) + " ", crop.image, "\n"]
+        is_overlay = crop.kind == "overlay"
+        caption = overlay_caption(language) if is_overlay else close_up(crop.box, overview.image.size, language)
+        head += [caption + " ", crop.image, "\n"]
     head += [f"{note}\n" for note in notes]
     return (*messages, Message("user", (*head, question)))
 

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     )
     writer_name: str | None = Field(None, description="the writer's name at its address; by default the only one there")
     writer_key: SecretStr | None = Field(None, description="the writer's key; in .env or the environment, never a flag")
+    classifier: str = Field(
+        "auto", description="folder of an image classifier, or a ResNet34 .pth; auto: the one that ships; none: without"
+    )
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
     four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
     language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")

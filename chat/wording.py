@@ -137,6 +137,11 @@ def close_up(box: Box, image_size: tuple[int, int], language: Language) -> str:
     return f"확대, {where}:" if language == "ko" else f"Close-up, {where}:"
 
 
+def overlay_caption(language: Language) -> str:
+    """The words before a film that is shown under its saliency map."""
+    return "주목 지도를 겹친 그림:" if language == "ko" else "The same picture under its attention map:"
+
+
 def _peak_line(peak: Peak, language: Language) -> str:
     return _EVIDENCE[language]["peak"].format(side=_SIDES[language][peak.side], zone=_ZONES[language][peak.zone])
 
@@ -146,17 +151,18 @@ def evidence_lines(evidence: Evidence, language: Language) -> list[str]:
     words, names = _EVIDENCE[language], _LABELS[language]
     lines: list[str] = []
     withheld = {"not_a_radiograph", "outside_population"} & set(evidence.notes)
-    if evidence.findings and not withheld:
+    if evidence.findings and not withheld and "labels" in evidence.items:
         named = [names.get(label, label) for label in evidence.labels]
         joined = (", " if language == "ko" else " and ").join(named)
         kind = ("none", "one", "several")[min(2, len(named))]
         lines.append(words[kind].format(labels=joined))
-        for finding in evidence.findings:
+    for finding in () if withheld else evidence.findings:
+        if "labels" in evidence.items:
             label = names.get(finding.label, finding.label)
-            lines.append(words["probability"].format(label=label, percent=round(100 * finding.probability)))
-            if finding.trusted and finding.peak:
-                lines.append(_peak_line(finding.peak, language))
-    lines += [words[note] for note in evidence.notes]
+            lines.append(words["probability"].format(label=label, percent=min(99, max(1, round(100 * finding.probability)))))
+        if "map" in evidence.items and finding.trusted and finding.peak:
+            lines.append(_peak_line(finding.peak, language))
+    lines += [words[note] for note in evidence.notes if note != "map_untrusted" or "map" in evidence.items]
     return [words["head"], *lines] if lines else []
 
 

@@ -4,7 +4,6 @@ Knows files and pixels. Does not know models. In the source data the class shows
 every transform randomises aspect and padding (see the data's own notes and `benchmarks`).
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from finetune.records import Split, patient_of, split_of
+from finetune.records import Split
+from finetune.samples import find_samples
 
 LABELS = ("NORMAL", "BACTERIAL", "VIRAL")
 
@@ -31,20 +31,9 @@ class Film:
 
 def find_films(root: Path) -> list[Film]:
     """The films below `root/NORMAL` and `root/PNEUMONIA`, sorted; files of equal pixels are kept once."""
-    films: list[Film] = []
-    seen: set[bytes] = set()
-    for path in sorted(root.glob("NORMAL/*")) + sorted(root.glob("PNEUMONIA/*")):
-        if path.suffix.lower() not in {".jpeg", ".jpg", ".png"}:
-            continue
-        with Image.open(path) as image:
-            digest = hashlib.sha256(image.convert("L").tobytes()).digest()
-        if digest in seen:
-            continue
-        seen.add(digest)
-        label = 0 if path.parent.name == "NORMAL" else 2 if "virus" in path.name.lower() else 1
-        patient = patient_of(path.name)
-        films.append(Film(path, label, patient, split_of(patient)))
-    return films
+    found = find_samples(root, ("NORMAL", "PNEUMONIA"))
+    kinds = [0 if s.label == "NORMAL" else 2 if "virus" in s.path.name.lower() else 1 for s in found]
+    return [Film(s.path, kind, s.patient, s.split) for s, kind in zip(found, kinds, strict=True)]
 
 
 def load_pixels(films: Sequence[Film], side: int = 224) -> torch.Tensor:
@@ -91,3 +80,21 @@ def augment(
     grey = grey + torch.randn(grey.shape, generator=generator) * 0.02 * torch.rand(n, 1, 1, 1, generator=generator)
     padding = torch.where(torch.rand(n, generator=generator) < 0.5, 0.0, torch.rand(n, generator=generator)).view(n, 1, 1, 1)
     return torch.where(inside, grey, padding).clamp(0, 1), inside
+
+
+def occlude(grey: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(n, 1, h, w) films in [0, 1] with up to two boxes each painted over: a bright small one, as a lead letter, or any.
+
+    Random erasing (Zhong et al. 2017), so that no one place, and no marker, decides.
+    """
+    n, _, height, width = grey.shape
+    rows, columns = torch.arange(height).view(1, 1, -1, 1) / height, torch.arange(width).view(1, 1, 1, -1) / width
+    for _ in range(2):
+        is_there, is_bright = (torch.rand(n, 1, 1, 1, generator=generator) < 0.35 for _ in range(2))
+        small, large = (uniform(2 * n, low, high, generator).view(2, n, 1, 1, 1) for low, high in ((0.03, 0.1), (0.05, 0.3)))
+        tall, wide = torch.where(is_bright, small, large)
+        top, left = torch.rand(2, n, 1, 1, 1, generator=generator) * (1 - torch.stack([tall, wide]))
+        inside = (rows >= top) & (rows < top + tall) & (columns >= left) & (columns < left + wide)
+        shade = torch.rand(n, 1, 1, 1, generator=generator)
+        grey = torch.where(inside & is_there, torch.where(is_bright, 0.75 + 0.25 * shade, shade), grey)
+    return grey

@@ -4,17 +4,22 @@ Knows models, optimizers and schedules. Does not know what is being learnt.
 """
 
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+
+
+class Part(Protocol):
+    """Whatever can say and take back its state: a model, an optimizer, a schedule."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 class Progress:
     """Saves and restores `parts` (models, optimizers, schedules) in `file`; `done` counts whatever the training counts."""
 
-    def __init__(self, file: Path, *parts: nn.Module | Optimizer | LRScheduler) -> None:
+    def __init__(self, file: Path, *parts: Part) -> None:
         self.file, self.parts = file, parts
 
     def restore(self) -> int:

@@ -10,6 +10,11 @@ from typing import Literal
 
 Split = Literal["train", "val", "test"]
 
+
+class RecordError(Exception):
+    """This folder or record cannot be taught from; the message says which, and what to do."""
+
+
 _CLASS_PREFIX = re.compile(r"^(NORMAL|PNEUMONIA)_")
 _PERSON = re.compile(r"^person(\d+)", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(?:NORMAL2-)?IM-(\d+)", re.IGNORECASE)

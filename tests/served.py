@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tiny
 import torch
@@ -18,6 +19,9 @@ from safetensors.torch import load_file, save_file
 from chat.engine.base import Delta, Message, Sampling
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
+
+if TYPE_CHECKING:
+    from vision.examiner import Examiner
 
 
 class UnhurriedEngine(LocalEngine):
@@ -57,7 +61,14 @@ def build_checkpoint(folder: Path) -> Path:
 
 
 @contextmanager
-def serve(folder: Path, max_new_tokens: int = 8, turns: int = 5, max_pixels: int = 200_000_000) -> Iterator[Served]:
+def serve(
+    folder: Path,
+    max_new_tokens: int = 8,
+    turns: int = 5,
+    max_pixels: int = 200_000_000,
+    examiner: "Examiner | None" = None,
+    max_images: int | None = None,
+) -> Iterator[Served]:
     """Serve a page that answers greedily, until the end of the block."""
     uploads = folder / "uploads"
     uploads.mkdir()
@@ -66,11 +77,14 @@ def serve(folder: Path, max_new_tokens: int = 8, turns: int = 5, max_pixels: int
     from chat.ui import page
     from chat.ui.panels import About
 
-    engine = UnhurriedEngine(load(build_checkpoint(folder / "checkpoint"), "cpu", None))
+    checkpoint = build_checkpoint(folder / "checkpoint")
+    if max_images:
+        tiny.write_manifest(checkpoint, name="tiny", max_images=max_images)
+    engine = UnhurriedEngine(load(checkpoint, "cpu", None))
     engine.warm_up()
     about = About("tiny", "cpu", "float32", True, engine.limits.context_tokens)
     sampling = Sampling(max_new_tokens, temperature=0)
-    blocks = page.build(Assistant(engine, engine.input_side), about, sampling, None, max_pixels, turns)
+    blocks = page.build(Assistant(engine, engine.input_side, examiner=examiner), about, sampling, None, max_pixels, turns)
     try:
         yield Served(page.launch(blocks, "127.0.0.1", free_port()), engine, uploads)
     finally:

@@ -16,12 +16,19 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from served import Served, serve
 
+from chat.report.words import NOTICE
+from chat.wording import SECTIONS
+from vision.examiner import load_examiner
+
 GREEDY = '{"temperature": 0, "max_new_tokens": 4, "crops": false}'
+
+GREEDY_REPORT = '{"temperature": 0, "max_new_tokens": 4}'
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("api"), max_pixels=4_000_000) as running:
+    examiner = load_examiner(tiny.build_classifier(tmp_path_factory.mktemp("classifier")))
+    with serve(tmp_path_factory.mktemp("api"), max_pixels=4_000_000, examiner=examiner) as running:
         yield running
 
 
@@ -42,9 +49,10 @@ def ask(client: Client, image: Any, question: str = "And?", options: object = GR
     return result
 
 
-def test_only_ask_and_clear_are_called_by_name(client: Client) -> None:
+def test_only_these_four_are_called_by_name(client: Client) -> None:
     described: Any = client.view_api(return_format="dict", print_info=False)
-    assert set(described["named_endpoints"]) == {"/ask", "/clear"} and not described["unnamed_endpoints"]
+    assert set(described["named_endpoints"]) == {"/ask", "/examine", "/report", "/clear"}
+    assert not described["unnamed_endpoints"]
 
 
 def test_question_n_sees_the_five_turns_before_it(client: Client, picture: Any) -> None:
@@ -93,6 +101,7 @@ def test_clear_forgets_image_and_conversation(client: Client, picture: Any) -> N
         ('{"max_new_tokens": 1.5}', "'max_new_tokens'"),
         ('{"language": "fr"}', "'language'"),
         ('{"evidence": "yes"}', "'evidence'"),
+        ('{"overlay": 1}', "'overlay'"),
         ('{"crops": [[5, 5, 1, 9]]}', "'crops'"),
         ('{"crops": [[500, 500, 600, 600]]}', "outside the image"),
         ("[1, 2]", "must be a JSON object"),
@@ -162,6 +171,61 @@ def test_clients_with_the_same_image_at_the_same_time_are_all_answered(served: S
         answers = list(pool.map(lambda client: ask(client, picture)["answer"], clients * 3))
     assert len(answers) == 12 and len(set(answers)) == 1
     assert served.left_over() == []
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("films") / "film.png"
+    tiny.film(size=(120, 100)).save(path)
+    return handle_file(str(path))
+
+
+EXAMINED = {"image", "in_domain", "reason", "labels", "probabilities", "trusted", "peak"}
+
+
+def test_an_examination_says_what_the_classifier_says_and_is_not_remembered(client: Client, picture: Any, film: Any) -> None:
+    said = client.predict(film, api_name="/examine")
+    assert set(said) == EXAMINED and said["in_domain"] and said["labels"] == ["PNEUMONIA"]
+    assert sum(said["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    refused = client.predict(picture, api_name="/examine")
+    assert set(refused) == EXAMINED and refused["reason"] == "colour" and refused["probabilities"] == {}
+    with pytest.raises(AppError, match="Add an image first"):
+        ask(client, None)
+    with pytest.raises(AppError, match="Add an image first"):
+        client.predict(None, api_name="/examine")
+
+
+def test_without_evidence_the_prompt_is_another(client: Client, film: Any) -> None:
+    told, plain = (ask(client, film, "And?", {**json.loads(GREEDY), "evidence": on}) for on in (True, False))
+    assert told["prompt_tokens"] > plain["prompt_tokens"] and told["prompt_hash"] != plain["prompt_hash"]
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_a_report_has_four_sections_and_its_notice(client: Client, served: Served, film: Any, language: str) -> None:
+    ask(client, film)
+    report = client.predict(film, language, GREEDY_REPORT, api_name="/report")
+    assert [section["name"] for section in report["sections"]] == list(SECTIONS) and report["finished"]
+    assert report["notice"] == NOTICE[language] and report["written_by"] in ("model", "rules", "both")  # type: ignore[index]
+    sentences = [sentence for section in report["sections"] for sentence in section["sentences"]]
+    assert 8 <= len(sentences) <= 12 and report["probabilities"] and served.left_over() == []
+    again = client.predict(None, language, GREEDY_REPORT, api_name="/report")
+    assert again["sections"] == report["sections"] and ask(client, None)["turn"] == 2
+
+
+@pytest.mark.parametrize(
+    ("language", "options", "sentence"),
+    [
+        ("fr", None, "'language'"),
+        ("en", '{"crops": false}', "options has no 'crops'"),
+        ("ko", '{"seed": -1}', "'seed' 값"),
+        ("en", None, "Add an image first"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_in_one_sentence(
+    client: Client, language: str, options: object, sentence: str
+) -> None:
+    with pytest.raises(AppError, match=sentence):
+        client.predict(None, language, options, api_name="/report")
 
 
 def fetch(url: str, headers: dict[str, str], body: object = None) -> tuple[int, str, Any]:

@@ -1,83 +1,27 @@
 """The page, in a real browser: what a person can do with it, and what stays behind."""
 
-import base64
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tiny
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browsing import Opened, answer_of, ask, drawer, drop
+from playwright.sync_api import Page, expect
 from served import Served, serve
 
+pytest_plugins = ("browsing",)
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 EXAMPLE = Path(__file__).parents[1] / "chat" / "ui" / "examples" / "chest.webp"
 TOKENS = 40
-
-Opened = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serve(tmp_path_factory.mktemp("page"), max_new_tokens=TOKENS) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def open_page(browser: Browser, served: Served) -> Iterator[Opened]:
-    """Open the page in a browser of its own, which has to end without an error in its console."""
-    contexts, errors = [], []
-    served.engine.pause = 0
-
-    def opened(locale: str = "en-US", width: int = 1200, height: int = 800) -> Page:
-        context = browser.new_context(locale=locale, viewport={"width": width, "height": height})
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.goto(served.url)
-        page.locator("body[data-hilum=open]").wait_for()
-        expect(page.locator(".languages [aria-pressed=true]")).to_have_attribute("lang", locale[:2], timeout=20_000)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-@pytest.fixture
-def page(open_page: Opened) -> Page:
-    return open_page()
-
-
-def drop(page: Page, data: bytes, name: str = "a private name.webp") -> None:
-    """Drop a file on the page, as a mouse does."""
-    page.evaluate(
-        """([text, name]) => {
-            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-            const dataTransfer = new DataTransfer();
-            dataTransfer.items.add(new File([bytes], name));
-            for (const type of ["dragenter", "dragover", "drop"])
-                document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
-        }""",
-        [base64.b64encode(data).decode(), name],
-    )
 
 
 def show_image(page: Page) -> None:
@@ -93,28 +37,10 @@ def show_small_image(page: Page) -> None:
     expect(page.locator(".size")).to_have_text(f"{tiny.SIDE} × 40")
 
 
-def ask(page: Page, question: str, wait: bool = True) -> None:
-    before = page.locator(".turn").count()
-    page.fill("#hilum-question", question)
-    page.press("#hilum-question", "Enter")
-    expect(page.locator(".turn")).to_have_count(before + 1)
-    if wait:
-        expect(page.locator(".turn").last).to_have_attribute("data-state", "cut")
-        expect(page.locator(".send")).not_to_have_class(re.compile("busy"))
-
-
-def answer_of(page: Page, turn: int = -1) -> str:
-    return page.locator(".turn .answer p").nth(turn).inner_text()
-
-
-def drawer(page: Page, title: str) -> None:
-    page.locator(".drawer .label-wrap", has_text=title).click()
-
-
 def test_an_answer_streams_and_stops_and_stays(page: Page, served: Served) -> None:
     show_small_image(page)
     assert served.left_over() == []
-    served.engine.pause = 0.06
+    served.engine.pause = 0.2
     ask(page, "Is there an opacity?", wait=False)
     answer = page.locator(".turn[data-state=answering] .answer[data-is-empty=false] p")
     answer.wait_for()
@@ -133,7 +59,7 @@ def test_an_answer_streams_and_stops_and_stays(page: Page, served: Served) -> No
 
 def test_the_stop_button_stops_too(page: Page, served: Served) -> None:
     show_small_image(page)
-    served.engine.pause = 0.06
+    served.engine.pause = 0.2
     ask(page, "Is there an opacity?", wait=False)
     page.locator(".answer[data-is-empty=false]").wait_for()
     page.locator(".send.busy").click()

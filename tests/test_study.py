@@ -130,7 +130,7 @@ def test_no_metadata_is_kept(name: str) -> None:
 def test_sixteen_bits_are_windowed_and_not_saturated(name: str) -> None:
     ramp = np.linspace(1000, 5000, 256, dtype=np.uint16).repeat(16).reshape(64, 64)
     study = read_study(saved(Image.fromarray(ramp), name))
-    assert study.window == (3000, 4000)
+    assert study.window == (3000.5, 4001)
     assert len(np.unique(pixels(study))) == 256
     assert (np.diff(pixels(study)[..., 0].ravel()) >= 0).all()
 
@@ -301,12 +301,13 @@ def test_what_can_be_converted_is_named(name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("start", [bytes(128), b"II*\0" + bytes(124)])
-def test_dicom_is_named_whatever_its_preamble_says(start: bytes) -> None:
-    assert refused(start + b"DICM\x02\0\0\0UL").reason == "dicom"
+def test_dicom_is_known_whatever_its_preamble_says(start: bytes) -> None:
+    assert refused(start + b"DICM\x02\0\0\0UL").reason == "dicom_no_image"
 
 
-def test_dicom_without_a_preamble_is_named() -> None:
-    assert refused(b"\x08\0\x05\0CS\x0a\0ISO_IR 192").reason == "dicom"
+@pytest.mark.parametrize("data", [b"\x08\0\x05\0CS\x0a\0ISO_IR 192", b"\0\x08\0\x05CS\0\x0aISO_IR 192"])
+def test_dicom_without_a_preamble_is_known(data: bytes) -> None:
+    assert refused(data).reason == "dicom_no_image"
 
 
 @pytest.mark.parametrize(("name", "options"), FORMATS)

@@ -13,10 +13,10 @@ import engines
 import pytest
 import tiny
 import torch
+from browsing import FLAGS
 from playwright.sync_api import expect, sync_playwright
 from remote_server import Bad, Misbehaving, bad_server, transformers_serve
 from served import free_port
-from test_page import FLAGS
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from chat.assistant import Answer, Assistant, Request

@@ -3,11 +3,13 @@
 Knows values, maps and boxes. Does not know language: the words for the prompt are `chat.wording`'s.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vision.tiling import Box
 
@@ -15,12 +17,20 @@ Side = Literal["right", "left"]
 Zone = Literal["upper", "middle", "lower"]
 
 
+class CheckpointError(Exception):
+    """What evidence would come from, a classifier or a segmenter, cannot be used; the message says which, and what to do."""
+
+
 @dataclass(frozen=True)
 class Heatmap:
-    """A saliency map: float32 (height, width) in [0, 1], in the pixels of the study's image."""
+    """A saliency map: float32 (rows, columns) in [0, 1], cells of equal size that cover the study's image from edge to edge."""
 
     label: str
     values: NDArray[np.float32]
+
+    def at(self, size: tuple[int, int]) -> NDArray[np.float32]:
+        """The map as float32 (height, width) for an image of `size` (width, height), bilinear."""
+        return np.asarray(Image.fromarray(self.values).resize(size, Image.Resampling.BILINEAR), np.float32)
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,19 @@ class Peak:
 
 @dataclass(frozen=True)
 class Finding:
-    """One label with its calibrated probability; `trusted` says whether its map may be shown to the model."""
+    """One label with its calibrated probability; `trusted` says whether its map may be shown to the model, `doubt` why not."""
 
     label: str
     probability: float
     heatmap: Heatmap | None = None
     trusted: bool = False
     peak: Peak | None = None
+    doubt: str | None = None
 
+
+Item = Literal["labels", "map"]
+"""What a person may switch off: what the classifier says, and where its map peaks."""
+ITEMS: frozenset[Item] = frozenset(get_args(Item))
 
 Refusal = Literal["not_a_radiograph", "outside_population", "map_untrusted"]
 
@@ -58,11 +73,43 @@ Refusal = Literal["not_a_radiograph", "outside_population", "map_untrusted"]
 class Evidence:
     """What crosses from vision into a prompt.
 
-    `labels` is the conformal label set: one label, several when the classifier cannot decide, none when
-    nothing fits. `notes` names what was refused and why.
+    `labels` is the conformal label set: one label, several when the classifier cannot decide, none when nothing fits;
+    `probabilities` are the calibrated ones of every label. `notes` names what was refused, `reason` what an image that was
+    refused looks like instead. `items` is what the person lets through to the prompt.
     """
 
     findings: tuple[Finding, ...] = ()
     labels: tuple[str, ...] = ()
     masks: tuple[Mask, ...] = ()
     notes: tuple[Refusal, ...] = field(default=())
+    reason: str | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+
+    items: frozenset[Item] = ITEMS
+
+    @property
+    def pointer(self) -> Finding | None:
+        """The finding whose map may be built on; None when there is none, or when the map is switched off."""
+        if "map" not in self.items or {"not_a_radiograph", "outside_population"} & set(self.notes):
+            return None
+        return next((finding for finding in self.findings if finding.trusted and finding.peak), None)
+
+    @property
+    def is_in_domain(self) -> bool:
+        """Whether the study is a film of the kind that was trained on, whoever it is of."""
+        return "not_a_radiograph" not in self.notes
+
+    def result(self, image: str | None = None) -> dict[str, object]:
+        """What the API and the command line say about an examination; the keys are a promise to others."""
+        pointer = self.pointer
+        peak = pointer.peak if pointer else None
+        box = [peak.box.left, peak.box.top, peak.box.right, peak.box.bottom] if peak else None
+        return {
+            "image": image,
+            "in_domain": self.is_in_domain,
+            "reason": self.reason or next((f.doubt for f in self.findings if "map_untrusted" in self.notes), None),
+            "labels": list(self.labels),
+            "probabilities": {label: round(p, 4) for label, p in self.probabilities.items()},
+            "trusted": pointer is not None,
+            "peak": {"side": peak.side, "zone": peak.zone, "box": box} if peak else None,
+        }

@@ -5,12 +5,11 @@ Knows bytes and pixels. Does not know language, models or where the bytes came f
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base
@@ -22,14 +21,16 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from vision.tiling import Box
+from vision.windowing import Function, Raw, Window, first_look, presets, render
 
 MAX_PIXELS = 200_000_000
 MIN_SIDE = 8
-FORMATS = "JPEG, PNG, WEBP, BMP, TIFF, GIF"
+FORMATS = "DICOM, JPEG, PNG, WEBP, BMP, TIFF, GIF"
 
 Reason = Literal[
-    "empty", "unknown_format", "convert_first", "dicom", "broken", "too_small", "too_many_pixels", "not_enough_memory"
-]
+    "empty", "unknown_format", "convert_first", "broken", "too_small", "too_many_pixels", "not_enough_memory",
+    "dicom_directory", "dicom_no_image", "dicom_compression",
+]  # fmt: skip
 
 
 _ONE_AT_A_TIME = Lock()
@@ -46,46 +47,74 @@ class StudyError(Exception):
 
 @dataclass(frozen=True)
 class Study:
-    """One image in 8-bit RGB; never a name, a tag or a path.
+    """One image in 8-bit RGB and what is known of it; never a name, a free text, a date or a path.
 
-    `window` is (center, width) in the file's own values when these were wider than 8 bits.
+    `raw` holds the values behind a grey image, in its frame; None for colour. `window` is the (center, width) in these values
+    that the image shows, `is_inverted` whether it was then turned over; None for a plain 8-bit picture or a lookup table.
+    From a DICOM header alone, else None: `modality`, `view` ("PA"), `laterality` ("R", "L", "B") and `spacing`, the millimetres
+    from row to row and from column to column, of the tag that `spacing_from` names: ImagerPixelSpacing is measured on the
+    detector; PixelSpacing is preferred, and the patient's where it differs. The image is the first of `frames`.
     """
 
     image: Image.Image
     modality: str | None = None
-    window: tuple[float, float] | None = None
+    window: Window | None = None
     spacing: tuple[float, float] | None = None
+    spacing_from: Literal["PixelSpacing", "ImagerPixelSpacing"] | None = None
+    view: str | None = None
+    laterality: str | None = None
+    frames: int = 1
+    raw: Raw | None = None
+    is_inverted: bool = False
 
     @property
     def box(self) -> Box:
         """The whole image."""
         return Box(0, 0, *self.image.size)
 
+    def windowed(self, center: float, width: float, inverted: bool = False) -> "Study":
+        """The same study through another window of its raw values; a study in colour stays as it is.
+
+        Raises ValueError for a window that shows nothing: a width under 1, or numbers that are not finite.
+        """
+        if self.raw is None:
+            return self
+        image = render(self.raw, center, width, inverted).convert("RGB")
+        return replace(self, image=image, window=(center, width), is_inverted=inverted)
+
+    def presets(self) -> dict[str, Window]:
+        """Named windows for this study, as `windowing.presets` says; none for colour."""
+        return presets(self.raw, self.modality) if self.raw is not None else {}
+
 
 def read_study(data: bytes, max_pixels: int = MAX_PIXELS) -> Study:
-    """The first image of a JPEG (or MPO), PNG, WEBP, BMP, TIFF or GIF file, upright, in 8-bit RGB, without metadata.
+    """The first image of a DICOM, JPEG (or MPO), PNG, WEBP, BMP, TIFF or GIF file, upright, in 8-bit RGB, without identity.
 
     The size is checked in the header, before any pixel is decoded; nothing is ever shrunk. Greyscale of more
     than 8 bits is windowed. Raises StudyError, and nothing else, whatever the bytes are.
     """
-    reader = _reader(data)
-    name = str(reader.format)
+    reader = None if _is_dicom(data) else _reader(data)
+    name = str(reader.format) if reader else "DICOM"
     try:
-        # Pillow's warnings go through filters that belong to the whole process, and one large image fills
+        # Warnings go through filters that belong to the whole process, and one large image fills
         # enough memory: so one file at a time. The filter is narrow, for another thread may restore it late.
-        with _ONE_AT_A_TIME, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+        with _ONE_AT_A_TIME, warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
+            if reader is None:
+                from vision.dicom import read_dicom  # here, for it imports this file; and few ever need pydicom
+
+                return read_dicom(data, max_pixels)
             file = reader(io.BytesIO(data))
-            _refuse_by_size(*file.size, max_pixels)
+            refuse_by_size(*file.size, max_pixels)
             return _decoded(file)
     except StudyError:
         raise
     except MemoryError:
         message = f"This {name} file needs more memory than is free. Close other programs, or choose a smaller image."
         raise StudyError("not_enough_memory", message, format=name) from None
-    except Exception as error:  # Pillow raises nearly every class there is; a fuzzed file finds them all
+    except Exception as error:  # the libraries raise nearly every class there is; a fuzzed file finds them all
         message = f"This {name} file is damaged, incomplete or of a rare kind. Save it again, or convert it to PNG."
-        raise StudyError("broken", message, format=name) from error
+        raise StudyError("broken", message, format=name) from (error if reader else None)
 
 
 class _TiffFile(TiffImageFile):
@@ -128,9 +157,6 @@ def _reader(data: bytes) -> type[ImageFile]:
     """Pillow's class for this file; raises StudyError for what is not on the list, named where it can be."""
     if not data:
         raise StudyError("empty", "This file is empty. Choose it again, or save it anew.")
-    if data[128:132] == b"DICM" or (data[:2] in (b"\x02\0", b"\x08\0") and data[3:4] == b"\0"):
-        message = "This is a DICOM file, which this version does not read. Export the image as PNG, 16-bit if you can."
-        raise StudyError("dicom", message)
     for magic, reader in _READERS.items():
         if data.startswith(magic):
             return reader
@@ -142,6 +168,13 @@ def _reader(data: bytes) -> type[ImageFile]:
         raise StudyError("convert_first", message, format=name, formats=FORMATS)
     message = f"This is not an image that Hilum knows, whatever its name says. It reads {FORMATS}."
     raise StudyError("unknown_format", message, formats=FORMATS)
+
+
+def _is_dicom(data: bytes) -> bool:
+    """By its prefix; without a preamble by the first group, 2 or 8, in either byte order."""
+    is_little = data[:2] in (b"\x02\0", b"\x08\0") and data[3:4] == b"\0"
+    is_big = data[:3] in (b"\0\x02\0", b"\0\x08\0") and data[4:6].isalpha() and data[4:6].isupper()
+    return data[128:132] == b"DICM" or is_little or is_big
 
 
 def _convertible(data: bytes) -> str | None:
@@ -157,7 +190,8 @@ def _convertible(data: bytes) -> str | None:
     return "SVG" if text.startswith(b"<") and b"<svg" in text and b"<html" not in text else None
 
 
-def _refuse_by_size(width: int, height: int, max_pixels: int) -> None:
+def refuse_by_size(width: int, height: int, max_pixels: int) -> None:
+    """Raises StudyError for a side under MIN_SIDE, or more than `max_pixels` in all."""
     if min(width, height) < MIN_SIDE:
         message = f"This image is {width:,} x {height:,} pixels; there is nothing to see in a side under {MIN_SIDE}."
         raise StudyError("too_small", message, width=width, height=height, minimum=MIN_SIDE)
@@ -172,19 +206,31 @@ def _refuse_by_size(width: int, height: int, max_pixels: int) -> None:
 def _decoded(file: ImageFile) -> Study:
     file.load()
     turn = _turn(file)
+    image: Image.Image = file.transpose(turn) if turn is not None else file
     window = None
-    image: Image.Image = file
     if file.mode in ("I", "F") or file.mode.startswith("I;16"):
         # Pillow inverts "white is zero" for 8 bits and forgets to for more.
         is_negative = isinstance(file, TiffImageFile) and file.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
-        image, window = _windowed(np.asarray(file), is_negative)
-    elif file.has_transparency_data:
-        image = _on_paper(file.convert("RGBA"))
-    image = image.convert("RGB")
-    if turn is not None:
-        image = image.transpose(turn)
+        values = np.asarray(image)
+        function: Function = "LINEAR_EXACT" if file.mode == "F" else "LINEAR"
+        wide = Raw(values, bits=8 * values.itemsize, is_negative=is_negative, function=function)
+        grey, window = first_look(wide)
+        raw: Raw | None = wide
+        image = grey.convert("RGB")
+    else:
+        image = (_on_paper(image.convert("RGBA")) if file.has_transparency_data else image).convert("RGB")
+        raw = _grey_of(image)
     image.info.clear()
-    return Study(image, window=window)
+    return Study(image, window=window, raw=raw)
+
+
+def _grey_of(image: Image.Image) -> Raw | None:
+    """The values of an RGB image whose channels are all the same; None for colour, which a sample mostly shows at once."""
+    sample = np.asarray(image.resize((min(64, image.width), min(64, image.height)), Image.Resampling.NEAREST))
+    if np.ptp(sample, axis=-1).any():
+        return None
+    red, green, blue = (np.asarray(channel) for channel in image.split())
+    return Raw(red) if np.array_equal(red, green) and np.array_equal(red, blue) else None
 
 
 _TURNS = {
@@ -218,50 +264,3 @@ def _on_paper(image: Image.Image) -> Image.Image:
     paper = Image.new("RGB", image.size, "black" if is_white else "white")
     paper.paste(colours, mask=alpha)
     return paper
-
-
-Pixels = NDArray[np.integer | np.floating]  # (height, width)
-
-
-def _windowed(pixels: Pixels, is_negative: bool) -> tuple[Image.Image, tuple[float, float] | None]:
-    """Values of any width as 8-bit grey, and the (center, width) that was used; NaN and infinities become black.
-
-    What has only one value becomes mid-grey.
-    """
-    grey = np.full(pixels.shape, 128, np.uint8)
-    ends = _ends(pixels)
-    if ends is None:
-        return Image.fromarray(grey), None
-    low, high = ends
-    for rows in _row_blocks(pixels.shape):
-        values = np.nan_to_num(pixels[rows].astype(np.float64), nan=low, posinf=low, neginf=low)
-        share = (np.clip(values, low, high) - low) / (high - low)
-        grey[rows] = np.rint(255 * (1 - share if is_negative else share)).astype(np.uint8)
-    return Image.fromarray(grey), ((low + high) / 2, high - low)
-
-
-def _ends(pixels: Pixels) -> tuple[float, float] | None:
-    """The lowest and the highest finite value; None when there are no two.
-
-    The outermost thousandths (a hot pixel, a burned-in mark) are left out when they hold more than half of the range.
-    """
-    step = max(1, pixels.size // 1_000_000)
-    lows, highs, sample = [], [], []
-    for rows in _row_blocks(pixels.shape):
-        values = pixels[rows][np.isfinite(pixels[rows])]
-        if values.size:
-            lows.append(values.min())
-            highs.append(values.max())
-            sample.append(values[::step].astype(np.float64))
-    low, high = (float(min(lows)), float(max(highs))) if lows else (0.0, 0.0)
-    if low == high:
-        return None
-    inner_low, inner_high = (float(end) for end in np.percentile(np.concatenate(sample), (0.1, 99.9)))
-    return (inner_low, inner_high) if 0 < inner_high - inner_low < (high - low) / 2 else (low, high)
-
-
-def _row_blocks(shape: tuple[int, ...]) -> list[slice]:
-    """Slices of rows that hold about a million pixels each, so that a wide copy of an image never stands whole."""
-    height, width = shape
-    rows = max(1, 1_000_000 // width)
-    return [slice(top, top + rows) for top in range(0, height, rows)]

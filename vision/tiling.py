@@ -84,3 +84,12 @@ def even_tiles(image_size: tuple[int, int], most: int, overlap: float = 0.09) ->
         if len(boxes) <= most:
             best = boxes
     return best
+
+
+def around(box: Box, side: int, image_size: tuple[int, int]) -> Box:
+    """A square about the centre of `box`, a quarter larger and at least `side` pixels, moved and cut to fit the image."""
+    length = max(side, *(ceil(1.25 * size) for size in box.size))
+    starts = []
+    for low, high, whole in ((box.left, box.right, image_size[0]), (box.top, box.bottom, image_size[1])):
+        starts.append(max(0, min((low + high - length) // 2, whole - length)))
+    return Box(starts[0], starts[1], starts[0] + length, starts[1] + length).clipped(image_size)

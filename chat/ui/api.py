@@ -1,11 +1,12 @@
-"""The API: `/ask` and `/clear` by name, for clients that are no browsers.
+"""The API: `/ask`, `/examine`, `/report` and `/clear` by name, for clients that are no browsers.
 
 Knows desks, options as JSON and Gradio's error. Does not know the page.
 """
 
 import json
-from collections.abc import Callable
-from contextlib import closing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,11 +14,16 @@ import gradio as gr
 
 from chat.assistant import Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
+from chat.report.export import as_object
+from chat.report.sheet import lay_out
+from chat.report.write import write_report
 from chat.ui.desk import Desk, inside
 from chat.ui.diary import log_answer, log_bug, log_refusal
+from chat.ui.reporting import overlay_of, weights_of
 from chat.ui.words import explain
 from chat.wording import LANGUAGES, Language, language_of
-from vision.study import StudyError, read_study
+from vision.evidence import ITEMS, Evidence, Item
+from vision.study import Study, StudyError, read_study
 from vision.tiling import Box
 
 MOST_BOXES = 16
@@ -50,6 +56,7 @@ OPTIONS: dict[str, tuple[Check, str]] = {
     "seed": (lambda v: v is None or (_is_count(v) and 0 <= v < 2**63), "null, 0, 1, 2…"),
     "language": (lambda v: v is None or v in LANGUAGES, "null, ko, en"),
     "evidence": (lambda v: isinstance(v, bool), "true, false"),
+    "overlay": (lambda v: isinstance(v, bool), "true, false"),
     "crops": (
         lambda v: isinstance(v, bool) or (isinstance(v, list) and len(v) <= MOST_BOXES and all(map(_is_box, v))),
         f"true, false, [[left, top, right, bottom], …] (≤ {MOST_BOXES})",
@@ -59,7 +66,10 @@ OPTIONS: dict[str, tuple[Check, str]] = {
 """Every key that `options` may hold, what passes, and how that is said."""
 
 
-def read_options(options: object) -> dict[str, Any]:
+REPORT_OPTIONS = ("max_new_tokens", "temperature", "top_p", "seed", "evidence")
+
+
+def read_options(options: object, known: Iterable[str] = OPTIONS) -> dict[str, Any]:
     """`options` as a client sends it (JSON text, an object, or nothing). Raises RequestError naming what is wrong."""
     try:
         read = json.loads(options) if isinstance(options, str) and options.strip() else options or {}
@@ -68,20 +78,42 @@ def read_options(options: object) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise RequestError("options_not_json", f"options must be a JSON object, such as {EXAMPLE}.", example=EXAMPLE)
     for name, value in read.items():
-        if name not in OPTIONS:
-            known = ", ".join(OPTIONS)
-            raise RequestError("unknown_option", f"options has no '{name}'. It takes: {known}.", name=name, known=known)
-        passes, allowed = OPTIONS[name]
-        if not passes(value):
-            raise RequestError("bad_option", f"'{name}' must be {allowed}.", name=name, allowed=allowed)
+        if name not in known:
+            listed = ", ".join(known)
+            raise RequestError("unknown_option", f"options has no '{name}'. It takes: {listed}.", name=name, known=listed)
+        _check(name, value)
     return read
+
+
+def _check(name: str, value: object) -> None:
+    passes, allowed = OPTIONS[name]
+    if not passes(value):
+        raise RequestError("bad_option", f"'{name}' must be {allowed}.", name=name, allowed=allowed)
+
+
+def _sampling(options: dict[str, Any], sampling: Sampling) -> Sampling:
+    return replace(sampling, **{name: options[name] for name in REPORT_OPTIONS[:4] if name in options})
+
+
+@contextmanager
+def _told(language: Callable[[], Language]) -> Iterator[None]:
+    """Every failure as one sentence for the client, in the language that is known by then."""
+    try:
+        yield
+    except (RequestError, StudyError, EngineError) as error:
+        log_refusal(error)
+        raise gr.Error(explain(error, language()), print_exception=False) from None
+    except Exception as error:
+        log_bug(error)
+        raise gr.Error(explain(error, language()), print_exception=False) from None
 
 
 def to_request(question: str, options: dict[str, Any], sampling: Sampling) -> Request:
     """A question with checked options; what is not given is as the server was started."""
-    chosen = {name: options[name] for name in ("max_new_tokens", "temperature", "top_p", "seed") if name in options}
     crops = options.get("crops", True)
-    request = Request(question, replace(sampling, **chosen), options.get("language"), options.get("evidence", True))
+    evidence = ITEMS if options.get("evidence", True) else frozenset[Item]()
+    overlay = options.get("overlay", False)
+    request = Request(question, _sampling(options, sampling), options.get("language"), evidence, overlay)
     if isinstance(crops, bool):
         request = replace(request, crops=crops)
     else:
@@ -105,20 +137,14 @@ class Api:
         language: Language = language_of(question or "")
         if caller is not None:
             self.meet(desk, caller)
-        try:
+        with _told(lambda: language):
             read = read_options(options)
             language = read.get("language") or language
             if image is not None:
                 study = read_study(image, self.max_pixels)
                 self.assistant.engine.forget(desk.session)
-                desk.place(study)
+                desk.place(study, evidence=self.assistant.examine(study))
             return self._answer(to_request(question or "", read, self.sampling), desk), desk
-        except (RequestError, StudyError, EngineError) as error:
-            log_refusal(error)
-            raise gr.Error(explain(error, language), print_exception=False) from None
-        except Exception as error:
-            log_bug(error)
-            raise gr.Error(explain(error, language), print_exception=False) from None
 
     def _answer(self, request: Request, desk: Desk) -> dict[str, object]:
         if desk.study is not None:
@@ -129,7 +155,8 @@ class Api:
             raise RequestError("busy", "The last question is still being answered.")
         ticket, exchange = begun
         try:
-            with closing(cast(Any, self.assistant.ask(request, desk.study, exchange.before, desk.session))) as steps:
+            steps = self.assistant.ask(request, desk.study, exchange.before, desk.session, desk.evidence)
+            with closing(cast(Any, steps)):
                 for step in steps:
                     if not desk.keep(ticket, step):
                         break
@@ -139,6 +166,45 @@ class Api:
         if desk.last is None:
             raise EngineError("The engine gave no answer.")
         return desk.last.result(self.assistant.engine.name)
+
+    def examine(self, image: bytes | None) -> dict[str, object]:
+        """What the classifier and its gates say about an image; nothing is remembered."""
+        with _told(lambda: "en"):
+            if image is None:
+                raise RequestError("no_image", "Add an image first.")
+            evidence = self.assistant.examine(read_study(image, self.max_pixels))
+            if evidence is None:
+                raise RequestError("no_classifier", "This Hilum was started without a classifier.")
+            return evidence.result()
+
+    def report(
+        self, image: bytes | None, language: str | None, desk: Desk, options: object = None, caller: gr.Request | None = None
+    ) -> dict[str, object]:
+        """The whole report about an image, or about the session's own; the session stays as it is."""
+        spoken: Language = "ko" if language == "ko" else "en"
+        if caller is not None:
+            self.meet(desk, caller)
+        with _told(lambda: spoken):
+            _check("language", language)
+            read = read_options(options, REPORT_OPTIONS)
+            study, evidence = desk.study, desk.evidence
+            if image is not None:
+                study = read_study(image, self.max_pixels)
+                evidence = self.assistant.examine(study)
+            if study is None:
+                raise RequestError("no_image", "Add an image first.")
+            evidence = evidence if read.get("evidence", True) else None
+            return self._report(study, evidence, spoken, _sampling(read, self.sampling), f"{desk.session} report")
+
+    def _report(
+        self, study: Study, evidence: Evidence | None, language: Language, sampling: Sampling, session: str
+    ) -> dict[str, object]:
+        try:
+            report = deque(write_report(self.assistant, study, evidence, language, sampling, session), maxlen=1).pop()
+        finally:
+            self.assistant.engine.forget(session)
+        weights = weights_of(self.assistant)
+        return as_object(report, lay_out(report, overlay_of(study, evidence), weights), weights)
 
     def clear(self, desk: Desk) -> tuple[dict[str, bool], Desk]:
         """Forget the image and the conversation of this session."""

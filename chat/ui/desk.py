@@ -6,12 +6,16 @@ Knows studies, conversations and answers. Does not know components, words or eng
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
-from chat.assistant import Answer, Looking, RequestError
+from chat.assistant import Answer, Looking, Request, RequestError
 from chat.conversation import Conversation
+from chat.report.write import Report
+from chat.ui.pictures import Layers
+from chat.ui.windows import Windows
 from chat.wording import Language
+from vision.evidence import ITEMS, Evidence, Item
 from vision.study import Study
 from vision.tiling import Box
 
@@ -19,8 +23,20 @@ State = Literal["waiting", "answering", "done", "stopped", "cut"]
 
 
 @dataclass(frozen=True)
+class Aside:
+    """The question of an exchange once more, without the evidence: beside the conversation, never in it."""
+
+    state: State = "waiting"
+    answer: Answer | None = None
+    looking: Looking | None = None
+
+
+@dataclass(frozen=True)
 class Exchange:
-    """One turn as the page shows it. `before` is the conversation without it, which makes undo and regenerate exact."""
+    """One turn as the page shows it. `before` is the conversation without it, which makes undo and regenerate exact.
+
+    `request` and `study` are what it was answered with, and so what an aside is asked with.
+    """
 
     number: int
     question: str
@@ -28,14 +44,43 @@ class Exchange:
     state: State = "waiting"
     answer: Answer | None = None
     looking: Looking | None = None
+    request: Request | None = None
+    study: Study | None = None
+    aside: Aside | None = None
+
+
+ENDS: dict[str | None, State] = {"stop": "done", "length": "cut", None: "stopped"}
 
 
 class Ticket:
     """The right to answer one question; stopping it asks whoever answers to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_aside: bool = False) -> None:
+        self.is_aside = is_aside
         self.is_stopped = False
         self.has_started = False
+
+
+@dataclass(eq=False)
+class Draft:
+    """The report about one image: none yet, one that waits or is being written, or one that has ended."""
+
+    state: Literal["none", "waiting", "writing", "done", "stopped"] = "none"
+    report: Report | None = None
+    study: Study | None = None
+    evidence: Evidence | None = None
+    trouble: Exception | None = None
+    is_stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of a study besides itself; an API client has no use for it."""
+
+    preview: str = ""
+    questions: Mapping[Language, Sequence[str]] | None = None
+    windows: Windows | None = None
+    layers: Layers | None = None
 
 
 class Desk:
@@ -46,8 +91,11 @@ class Desk:
         self.language: Language = language
         self.is_open = False
         self.study: Study | None = None
-        self.preview = ""
-        self.questions: Mapping[Language, Sequence[str]] | None = None
+        self.evidence: Evidence | None = None
+        self.shown = Shown()
+        self.told: frozenset[Item] = ITEMS
+        self.tells_overlay = False
+        self.report = Draft()
         self.region: Box | None = None
         self.conversation = Conversation(limit=turns)
         self.exchanges: tuple[Exchange, ...] = ()
@@ -67,6 +115,11 @@ class Desk:
         return next((e.answer for e in reversed(self.exchanges) if e.answer), None)
 
     @property
+    def told_evidence(self) -> Evidence | None:
+        """The evidence with what the person lets through to the model."""
+        return replace(self.evidence, items=self.told) if self.evidence else None
+
+    @property
     def is_answering(self) -> bool:
         return self._ticket is not None
 
@@ -79,11 +132,22 @@ class Desk:
         seen = 1 + (newest.answer.turns_in_window if newest.answer else len(newest.before.turns))
         return seen if newest.state in ("waiting", "answering") else min(seen, len(self.conversation.turns))
 
-    def place(self, study: Study | None, preview: str = "", questions: Mapping[Language, Sequence[str]] | None = None) -> None:
-        """A new image (or none) with what the page shows of it: all under way is stopped, a new conversation begins."""
+    def place(self, study: Study | None, shown: Shown = Shown(), evidence: Evidence | None = None) -> None:
+        """A new image (or none) with what is known and shown of it: all under way is stopped, a new conversation begins."""
         with self.lock:
             self.clear()
-            self.study, self.preview, self.questions, self.region = study, preview, questions, None
+            self.report.is_stopped, self.report = True, Draft()
+            self.study, self.shown, self.evidence, self.region = study, shown, evidence, None
+
+    def rewindow(self, before: Study, study: Study, preview: str) -> None:
+        """The same image through another window, unless it has been taken away meanwhile; all else stays as it is.
+
+        The evidence too: the classifier learned from films as their own window shows them, and would answer to the
+        person's hand on a slider rather than to the film.
+        """
+        with self.lock:
+            if self.study is before:
+                self.study, self.shown = study, replace(self.shown, preview=preview)
 
     def clear(self) -> None:
         """Forget the conversation and keep the image."""
@@ -114,6 +178,21 @@ class Desk:
             self._write("")
             return self._ticket
 
+    def compare(self) -> None:
+        """Let the last question wait to be answered without the evidence. Raises RequestError when that cannot be."""
+        with self.lock:
+            if self._ticket is not None:
+                raise RequestError("busy", "The last question is still being answered.")
+            if not self.exchanges or not self.can_compare(self.exchanges[-1]):
+                raise RequestError("no_evidence", "The last answer was given without evidence.")
+            self._ticket, self.trouble = Ticket(is_aside=True), None
+            self._change(aside=Aside())
+
+    def can_compare(self, exchange: Exchange) -> bool:
+        """Whether evidence had a part in the answer."""
+        is_film = self.evidence is not None and self.evidence.is_in_domain
+        return is_film and exchange.request is not None and bool(exchange.request.evidence)
+
     def begin(self) -> tuple[Ticket, Exchange] | None:
         """The question that waits for an answer, if it still does."""
         with self.lock:
@@ -122,18 +201,23 @@ class Desk:
             self._ticket.has_started = True
             return self._ticket, self.exchanges[-1]
 
+    def record(self, ticket: Ticket, request: Request) -> None:
+        """Note what the question is answered with."""
+        with self.lock:
+            if self._ticket is ticket:
+                self._change(request=request, study=self.study)
+
     def keep(self, ticket: Ticket, step: Answer | Looking) -> bool:
         """Keep what there is of the answer; False when nobody wants it any more."""
         with self.lock:
             if self._ticket is not ticket:
                 return False
-            exchange = replace(self.exchanges[-1], state="answering")
+            last = self.exchanges[-1]
+            grown: dict[str, Any] = {"state": "answering", "looking": step}
             if isinstance(step, Answer):
-                self.conversation = step.conversation
-                exchange = replace(exchange, answer=step, looking=None)
-            else:
-                exchange = replace(exchange, looking=step)
-            self.exchanges = (*self.exchanges[:-1], exchange)
+                grown |= {"answer": step, "looking": None}
+                self.conversation = self.conversation if ticket.is_aside else step.conversation
+            self._change(**({"aside": replace(last.aside or Aside(), **grown)} if ticket.is_aside else grown))
             return not ticket.is_stopped
 
     def finish(self, ticket: Ticket, trouble: Exception | None = None) -> None:
@@ -146,9 +230,12 @@ class Desk:
             if exchange.answer is None:
                 self._drop_unanswered()
                 self._write(exchange.question)
-                return
-            ends: dict[str | None, State] = {"stop": "done", "length": "cut", None: "stopped"}
-            self.exchanges = (*self.exchanges[:-1], replace(exchange, state=ends[exchange.answer.finish]))
+            elif not ticket.is_aside:
+                self._change(state=ENDS[exchange.answer.finish])
+            elif exchange.aside and exchange.aside.answer:
+                self._change(aside=replace(exchange.aside, state=ENDS[exchange.aside.answer.finish]))
+            else:
+                self._change(aside=None)
 
     def stop(self) -> None:
         """Ask whoever answers to end; a question that only waits is over at once."""
@@ -172,6 +259,11 @@ class Desk:
     def _drop_unanswered(self) -> None:
         if self.exchanges and self.exchanges[-1].answer is None:
             self.exchanges = self.exchanges[:-1]
+        elif self.exchanges and (aside := self.exchanges[-1].aside) and aside.answer is None:
+            self._change(aside=None)
+
+    def _change(self, **fields: Any) -> None:
+        self.exchanges = (*self.exchanges[:-1], replace(self.exchanges[-1], **fields))
 
     def _write(self, draft: str) -> None:
         self.drafts, self.draft = self.drafts + 1, draft

@@ -6,21 +6,27 @@ Knows desks, the assistant and Gradio's events. Does not know how the page is la
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import gradio as gr
 
-from chat.assistant import Assistant, Request, RequestError
+from chat.assistant import Answer, Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
 from chat.ui import panels
-from chat.ui.desk import Desk, Exchange, Ticket
+from chat.ui.desk import Desk, Exchange, Shown, Ticket
 from chat.ui.diary import log_answer, log_bug, log_image, log_refusal
+from chat.ui.evidence_panel import evidence, mapped
 from chat.ui.gallery import EXAMPLES
 from chat.ui.panels import About, Value
-from chat.ui.pictures import PREVIEW_SIDE, data_url
+from chat.ui.pictures import PREVIEW_SIDE, data_url, layers_of
+from chat.ui.report_panel import report
+from chat.ui.stage_panel import stage
 from chat.ui.upload import take
+from chat.ui.windows import windows_of
 from chat.wording import LANGUAGES, Language, language_of
+from vision.evidence import ITEMS, Item
 from vision.study import StudyError, read_study
 from vision.tiling import Box
 
@@ -28,7 +34,7 @@ SECONDS_BETWEEN_DRAWINGS = 0.05
 """A page that is drawn more often than an eye can follow only takes time from the model."""
 
 Drawing = tuple[Any, ...]
-"""The new values of (talk, views, window, prompt)."""
+"""The new values of (talk, views, window, prompt, evidence)."""
 
 
 class Handlers:
@@ -57,6 +63,7 @@ class Handlers:
         desk = self._present.get(str(request.session_hash))
         if desk is not None:
             desk.stop()
+            desk.report.is_stopped = True
             self.assistant.engine.forget(desk.session)
 
     def speak(self, desk: Desk, event: gr.EventData) -> Desk:
@@ -65,35 +72,39 @@ class Handlers:
             desk.language = event.language
         return desk
 
-    def place(self, desk: Desk, event: gr.EventData) -> tuple[Value, *Drawing]:
+    def place(self, desk: Desk, event: gr.EventData) -> tuple[Value, Value, *Drawing]:
         """A file was dropped, pasted or chosen."""
         try:
             return self._put(desk, take(str(event.path)))
         except RequestError as error:
-            return panels.stage(desk, error), *_unchanged()
+            return stage(desk, error), gr.skip(), *_unchanged()
 
-    def show_example(self, desk: Desk, event: gr.EventData) -> tuple[Value, *Drawing]:
+    def show_example(self, desk: Desk, event: gr.EventData) -> tuple[Value, Value, *Drawing]:
         """A picture of the gallery was chosen."""
         example = EXAMPLES[int(event.index) % len(EXAMPLES)]
         return self._put(desk, example.data, example.questions)
 
-    def remove(self, desk: Desk) -> tuple[Value, *Drawing]:
+    def remove(self, desk: Desk) -> tuple[Value, Value, *Drawing]:
         """Take the image away, and with it the conversation."""
         self.assistant.engine.forget(desk.session)
         desk.place(None)
-        return panels.stage(desk), *self.draw(desk)
+        return stage(desk), report(desk), *self.draw(desk)
 
-    def _put(self, desk: Desk, data: bytes, questions: Any = None) -> tuple[Value, *Drawing]:
+    def _put(self, desk: Desk, data: bytes, questions: Any = None) -> tuple[Value, Value, *Drawing]:
         started = time.perf_counter()
         try:
             study = read_study(data, self.max_pixels)
         except StudyError as error:
             log_refusal(error)
-            return panels.stage(desk, error), *_unchanged()
+            return stage(desk, error), gr.skip(), *_unchanged()
         self.assistant.engine.forget(desk.session)
-        desk.place(study, data_url(study.image, PREVIEW_SIDE), questions)
+        found = self.assistant.examine(study)
+        finding = mapped(found)
+        layers = layers_of(finding.heatmap, study.image.size, finding.trusted) if finding and finding.heatmap else None
+        shown = Shown(data_url(study.image, PREVIEW_SIDE), questions, windows_of(study), layers)
+        desk.place(study, shown, found)
         log_image(study.image.size, time.perf_counter() - started)
-        return panels.stage(desk), *self.draw(desk)
+        return stage(desk), report(desk), *self.draw(desk)
 
     def choose(self, desk: Desk, event: gr.EventData) -> tuple[Value, Value]:
         """A box was dragged over the image, or taken away."""
@@ -102,7 +113,35 @@ class Handlers:
             desk.choose(Box(*map(int, event.box)) if event.box else None)
         except RequestError as error:
             trouble = error
-        return panels.stage(desk, trouble), panels.talk(desk, self.about)
+        return stage(desk, trouble), panels.talk(desk, self.about)
+
+    def rewindow(self, desk: Desk, event: gr.EventData) -> Value:
+        """Another window was chosen: the preview and the next question see the image through it."""
+        study, windows = desk.study, desk.shown.windows
+        if study and windows:
+            try:
+                seen = windows.through(float(event.center), float(event.width), bool(event.inverted))
+                desk.rewindow(study, seen, data_url(seen.image, PREVIEW_SIDE))
+            except (TypeError, ValueError) as error:  # the page sends numbers; whoever does not gets the image as it was
+                log_refusal(error)
+        return stage(desk)
+
+    def switch(self, desk: Desk, event: gr.EventData) -> Value:
+        """An item of the evidence was switched on or off for the next question."""
+        if event.item == "overlay":
+            desk.tells_overlay = bool(event.on)
+        elif event.item in ITEMS:
+            item = cast(Item, event.item)
+            desk.told = desk.told | {item} if event.on else desk.told - {item}
+        return evidence(desk, self.assistant)
+
+    def compare(self, desk: Desk) -> tuple[Desk, *Drawing]:
+        """Ask the last question once more without the evidence; it waits as any question does."""
+        try:
+            desk.compare()
+        except RequestError as error:
+            desk.trouble = error
+        return desk, *self.draw(desk)
 
     def accept(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
         """A question was sent: it stands in the conversation at once, whoever else is being answered."""
@@ -151,12 +190,17 @@ class Handlers:
             yield _unchanged()
             return
         ticket, exchange = begun
-        language = language_of(exchange.question, desk.language)
-        regions = (desk.region,) if desk.region else ()
         trouble: Exception | None = None
         try:
-            sampling = Sampling(int(most), float(temperature), float(top_p), _seed(seed))
-            request = Request(exchange.question, sampling, language, crops=crops, regions=regions, system_prompt=system)
+            if ticket.is_aside and exchange.request:
+                request = replace(exchange.request, evidence=frozenset(), overlay=False)
+            else:
+                sampling = to_sampling(temperature, top_p, most, seed)
+                request = Request(
+                    exchange.question, sampling, language_of(exchange.question, desk.language), desk.told, desk.tells_overlay,
+                    crops, (desk.region,) if desk.region else (), system,
+                )  # fmt: skip
+                desk.record(ticket, request)
             yield from self._grow(desk, ticket, exchange, request)
         except (RequestError, EngineError) as error:
             trouble = error
@@ -168,25 +212,39 @@ class Handlers:
         yield self.draw(desk)
 
     def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Drawing]:
-        drawn = 0.0
-        steps = self.assistant.ask(request, desk.study, exchange.before, desk.session)
-        with closing(cast(Any, steps)):
-            for step in steps:
-                if not desk.keep(ticket, step):
-                    break
-                now = time.perf_counter()
-                if now - drawn >= SECONDS_BETWEEN_DRAWINGS:
-                    yield panels.talk(desk, self.about), *_unchanged()[1:]
-                    drawn = now
-        log_answer(desk.last)
+        drawn, last = 0.0, None
+        study, session = (exchange.study, f"{desk.session} aside") if ticket.is_aside else (desk.study, desk.session)
+        steps = self.assistant.ask(request, study, exchange.before, session, desk.evidence)
+        try:
+            with closing(cast(Any, steps)):
+                for step in steps:
+                    last = step if isinstance(step, Answer) else last
+                    if not desk.keep(ticket, step):
+                        break
+                    now = time.perf_counter()
+                    if now - drawn >= SECONDS_BETWEEN_DRAWINGS:
+                        yield panels.talk(desk, self.about), *_unchanged()[1:]
+                        drawn = now
+        finally:
+            if ticket.is_aside:  # the conversation's own prefix stays computed
+                self.assistant.engine.forget(session)
+        log_answer(last)
 
     def draw(self, desk: Desk) -> Drawing:
         """The conversation and what belongs to it."""
-        return panels.talk(desk, self.about), panels.views(desk), panels.window(desk, self.about), panels.prompt(desk)
+        return (
+            panels.talk(desk, self.about), panels.views(desk), panels.window(desk, self.about), panels.prompt(desk),
+            evidence(desk, self.assistant),
+        )  # fmt: skip
 
 
 def _unchanged() -> Drawing:
-    return (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+    return (gr.skip(),) * 5
+
+
+def to_sampling(temperature: float, top_p: float, most: float, seed: str) -> Sampling:
+    """What the sliders say. Raises RequestError for what is no seed."""
+    return Sampling(int(most), float(temperature), float(top_p), _seed(seed))
 
 
 def _seed(text: str) -> int | None:

@@ -14,12 +14,15 @@ from chat.assistant import Assistant
 from chat.conversation import DEFAULT_TURNS
 from chat.engine.base import Sampling
 from chat.prompt import SYSTEM
-from chat.ui import panels
+from chat.ui import panels, report_panel
 from chat.ui.api import Api
 from chat.ui.desk import Desk
 from chat.ui.door import Door
+from chat.ui.evidence_panel import evidence
 from chat.ui.handlers import Handlers
 from chat.ui.panels import About
+from chat.ui.reporting import Reporting
+from chat.ui.stage_panel import stage
 from chat.ui.theme import css, script, theme
 from chat.ui.upload import MOST_MEGABYTES, upload
 from chat.ui.words import word
@@ -32,6 +35,9 @@ MOST_WAITING = 32
 SESSIONS = 64
 IDLE_SECONDS = 6 * 3600
 """A desk is cleared away this long after its last question."""
+
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+"""What all of the page's own events have in common."""
 
 FAVICON = Path(__file__).with_name("mark.png")
 
@@ -78,14 +84,17 @@ def build(
         bar = _part("bar", panels.bar(first, about))
         with gr.Row(elem_id="hilum"):
             with gr.Column(elem_id="hilum-left"):
-                stage = _part("stage", panels.stage(first))
+                image = _part("stage", stage(first))
+                found = _part("evidence", evidence(first, assistant))
+                report = _part("report", report_panel.report(first))
                 controls, views, window, prompt, model = _drawers(first, about, sampling)
             with gr.Column(elem_id="hilum-right"):
                 talk = _part("talk", panels.talk(first, about))
         foot = gr.HTML(panels.foot(first.language, about), elem_id="hilum-foot")
-        drawn = [talk, views, window, prompt]
-        everything = [desk, bar, stage, *drawn, model, foot, *controls.all]
-        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+        drawn = [talk, views, window, prompt, found]
+        placed = [image, report, *drawn]
+        everything = [desk, bar, *placed, model, foot, *controls.all]
+        at_engine: dict[str, Any] = {"concurrency_id": ENGINE, "concurrency_limit": at_once, **HIDDEN}
 
         def open_page(desk: Desk, request: gr.Request) -> list[Any]:
             return _everything(handlers.open(desk, request), handlers)
@@ -93,23 +102,45 @@ def build(
         def speak(desk: Desk, event: gr.EventData) -> list[Any]:
             return _everything(handlers.speak(desk, event), handlers)
 
-        page.load(open_page, desk, everything, **hidden)
+        page.load(open_page, desk, everything, **HIDDEN)
         page.unload(handlers.leave)
-        bar.speak(speak, desk, everything, queue=False, **hidden)
-        stage.place(handlers.place, desk, [stage, *drawn], **hidden)
-        stage.example(handlers.show_example, desk, [stage, *drawn], **hidden)
-        stage.remove(handlers.remove, desk, [stage, *drawn], queue=False, **hidden)
-        for part in (stage, talk):
-            part.choose(handlers.choose, desk, [stage, talk], queue=False, **hidden)
-        for event, accept in ((talk.ask, handlers.accept), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate)):
-            event(accept, desk, [desk, *drawn], queue=False, **hidden).then(
-                handlers.answer, [desk, *controls.inputs], drawn, concurrency_id=ENGINE, concurrency_limit=at_once, **hidden
-            )
-        for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo), (talk.clear, handlers.clear)):
-            event(act, desk, drawn, queue=False, **hidden)
+        bar.speak(speak, desk, everything, queue=False, **HIDDEN)
+        image.place(handlers.place, desk, placed, **HIDDEN)
+        image.example(handlers.show_example, desk, placed, **HIDDEN)
+        image.remove(handlers.remove, desk, placed, queue=False, **HIDDEN)
+        image.window(handlers.rewindow, desk, image, **HIDDEN | {"trigger_mode": "always_last"})
+        found.switch(handlers.switch, desk, found, queue=False, **HIDDEN)
+        for part in (image, talk):
+            part.choose(handlers.choose, desk, [image, talk], queue=False, **HIDDEN)
+        _wire_talk(talk, handlers, desk, drawn, [desk, *controls.inputs], at_engine)
+        _wire_report(report, Reporting(assistant), [desk, *controls.inputs[:4]], at_engine)
     page.queue(max_size=MOST_WAITING)
     built: gr.Blocks = page
     return built
+
+
+def _wire_talk(
+    talk: Any, handlers: Handlers, desk: gr.State, drawn: list[Any], inputs: list[Any], at_engine: dict[str, Any]
+) -> None:
+    """What is done in the conversation; `inputs` are the desk and what an answer is made with."""
+    asked = (
+        (talk.ask, handlers.accept), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate),
+        (talk.compare, handlers.compare),
+    )  # fmt: skip
+    for event, accept in asked:
+        event(accept, desk, [desk, *drawn], queue=False, **HIDDEN).then(handlers.answer, inputs, drawn, **at_engine)
+    for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo), (talk.clear, handlers.clear)):
+        event(act, desk, drawn, queue=False, **HIDDEN)
+
+
+def _wire_report(report: Any, reporting: Reporting, inputs: list[Any], at_engine: dict[str, Any]) -> None:
+    """The report's own events; `inputs` are the desk and what an answer is sampled with."""
+    desk = inputs[0]
+    report.write(reporting.accept, desk, [desk, report], queue=False, **HIDDEN).then(
+        reporting.write, inputs, report, **at_engine
+    )
+    report.stop(reporting.stop, desk, report, queue=False, **HIDDEN)
+    report.save(reporting.save, desk, report, **HIDDEN)
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> str:
@@ -165,21 +196,30 @@ def _labels(language: Language) -> list[Any]:
 def _everything(desk: Desk, handlers: Handlers) -> list[Any]:
     """All that is written on the page, in the desk's language."""
     return [
-        desk, panels.bar(desk, handlers.about), panels.stage(desk), *handlers.draw(desk),
+        desk, panels.bar(desk, handlers.about), stage(desk), report_panel.report(desk), *handlers.draw(desk),
         panels.about(desk, handlers.about), panels.foot(desk.language, handlers.about), *_labels(desk.language),
     ]  # fmt: skip
 
 
 def _api(api: Api, desk: gr.State, at_once: int) -> None:
-    """The two endpoints that a client may call by name; their components are never shown."""
+    """The endpoints that a client may call by name; their components are never shown."""
     with gr.Column(visible=False):
         image, question, options = upload("image"), gr.Textbox(label="question"), gr.JSON(label="options")
+        language = gr.Textbox(label="language")
         result, cleared = gr.JSON(label="result"), gr.JSON(label="cleared")
-        ask, clear = gr.Button(), gr.Button()
+        ask, examine, report, clear = gr.Button(), gr.Button(), gr.Button(), gr.Button()
+    at_engine: dict[str, Any] = {"concurrency_id": ENGINE, "concurrency_limit": at_once}
     ask.click(
-        api.ask, [image, question, desk, options], [result, desk], api_name="ask",
-        concurrency_id=ENGINE, concurrency_limit=at_once,
+        api.ask, [image, question, desk, options], [result, desk], api_name="ask", **at_engine,
         api_description="Ask about an image; null continues the conversation about the last one.",
+    )  # fmt: skip
+    examine.click(
+        api.examine, image, result, api_name="examine",
+        api_description="What the classifier says about an image, or why it says nothing.",
+    )  # fmt: skip
+    report.click(
+        api.report, [image, language, desk, options], result, api_name="report", **at_engine,
+        api_description="A report about an image, in ko or en; null is about the session's own image.",
     )  # fmt: skip
     forgetting = "Forget this session's image and conversation."
     clear.click(api.clear, desk, [cleared, desk], api_name="clear", api_description=forgetting)

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from chat.assistant import Answer, RequestError
+from chat.assistant import Answer
 from chat.engine.address import Address
 from chat.prompt import View
-from chat.ui.desk import Desk, Exchange
-from chat.ui.gallery import EXAMPLES, QUESTIONS, thumbnail
+from chat.ui.desk import Aside, Desk, Exchange
+from chat.ui.gallery import QUESTIONS
 from chat.ui.pictures import THUMBNAIL_SIDE, data_url
-from chat.ui.upload import MOST_MEGABYTES
 from chat.ui.words import WORDS, explain, word
 from chat.wording import Language
 from chat.writer import for_writer
@@ -74,23 +73,6 @@ def bar(desk: Desk, model: About) -> Value:
     }
 
 
-def stage(desk: Desk, trouble: Exception | None = None) -> Value:
-    """The image, or the place for one with the gallery."""
-    examples = [{"thumb": thumbnail(example), "title": example.title[desk.language]} for example in EXAMPLES]
-    lost = RequestError("upload_lost", "")
-    too_large = RequestError("upload_too_large", "", limit=f"{MOST_MEGABYTES:,} MB")
-    uploads = {"too_large": explain(too_large, desk.language), "upload_lost": explain(lost, desk.language)}
-    return {
-        "words": WORDS[desk.language] | uploads,
-        "most_bytes": MOST_MEGABYTES << 20,
-        "preview": desk.preview,
-        "size": list(desk.study.image.size) if desk.study else [],
-        "region": corners(desk.region) if desk.region else [],
-        "examples": [] if desk.study else examples,
-        "trouble": explain(trouble, desk.language) if trouble else "",
-    }
-
-
 def talk(desk: Desk, model: About) -> Value:
     """The conversation, the question under way, and what the model remembers.
 
@@ -107,13 +89,16 @@ def _talk(desk: Desk, model: About) -> Value:
     used = last.prompt.tokens + (0 if last.brief else last.tokens) if last else 0
     return {
         "words": WORDS[language],
-        "items": [_item(e, total - place <= seen, language) for place, e in enumerate(desk.exchanges)],
+        "items": [
+            _item(e, total - place <= seen, language) | _beside(desk, e, place == total - 1)
+            for place, e in enumerate(desk.exchanges)
+        ],
         "is_busy": desk.is_answering,
         "has_image": desk.study is not None,
         "trouble": explain(desk.trouble, language) if desk.trouble else "",
         "draft": [desk.drafts, desk.draft],
         "notice": " ".join(model.notice(language)) if model.is_embedded or model.address or model.writer else "",
-        "suggestions": list((desk.questions or QUESTIONS)[language]),
+        "suggestions": list((desk.shown.questions or QUESTIONS)[language]),
         "kept": kept,
         "limit": desk.conversation.limit,
         "remembers": word("remembers", language, kept=kept, limit=desk.conversation.limit),
@@ -143,6 +128,22 @@ def _item(exchange: Exchange, is_remembered: bool, language: Language) -> Value:
     }
 
 
+def _beside(desk: Desk, exchange: Exchange, is_last: bool) -> Value:
+    """The same question without the evidence: whether it can be asked, or what came of it."""
+    aside, sampling = exchange.aside, exchange.request.sampling if exchange.request else None
+    can_compare = is_last and not desk.is_answering and desk.can_compare(exchange)
+    if aside is None:
+        return {"can_compare": can_compare, "aside": None}
+    by_chance = bool(sampling and sampling.temperature and sampling.seed is None)
+    told = {
+        "answer": aside.answer.text if aside.answer else "",
+        "doing": _doing(aside, desk.language),
+        "state": aside.state,
+        "note": " ".join(word(key, desk.language) for key in ["aside_note", *["aside_chance"] * by_chance]),
+    }
+    return {"can_compare": can_compare, "aside": told}
+
+
 def _trouble(answer: Answer, language: Language) -> str:
     """Why the writer's answer is not there, or not whole."""
     if answer.trouble is None:
@@ -151,7 +152,7 @@ def _trouble(answer: Answer, language: Language) -> str:
     return word(kind, language, why=for_writer(explain(answer.trouble, language)))
 
 
-def _doing(exchange: Exchange, language: Language) -> str:
+def _doing(exchange: Exchange | Aside, language: Language) -> str:
     """What stands in for an answer that has not begun."""
     if exchange.state == "waiting":
         return word("queued", language)
@@ -216,6 +217,10 @@ def prompt(desk: Desk) -> str:
     label = escape(word("prompt_hash", desk.language))
     digest = f'<p class="hash"><b>{label}</b> <code>{last.prompt_hash}</code></p>'
     shown = f'<pre class="prompt">{escape(last.prompt_text)}</pre>{digest}'
+    aside = desk.exchanges[-1].aside if desk.exchanges else None
+    if aside and aside.answer:
+        title = escape(word("without_evidence", desk.language))
+        shown += f'<p><b>{title}</b></p><pre class="prompt">{escape(aside.answer.prompt_text)}</pre>'
     if last.brief:
         sent = "\n\n".join(f"{message.role}: {''.join(map(str, message.parts))}" for message in last.brief.messages)
         shown += f'<p><b>{escape(word("writer_prompt", desk.language))}</b></p><pre class="prompt">{escape(sent)}</pre>'

@@ -1,9 +1,10 @@
-// The stage: the image, how it gets here (drop, paste, browse, gallery), and the box that a person drags over it.
+// The stage: the image, how it gets here (drop, paste, browse, gallery), the box that a person drags over it, the map that lies
+// over it, and the window that it is seen through.
 // Knows pixels of the image and of the screen. Does not know the conversation.
 
 const SMALLEST = 8; // screen pixels; anything less was a click
 
-const picker = make("input", { type: "file", id: "hilum-file", accept: "image/*", tabindex: "-1", "aria-hidden": "true" });
+const picker = make("input", { type: "file", id: "hilum-file", accept: "image/*,.dcm,application/dicom", tabindex: "-1", "aria-hidden": "true" });
 const dropTitle = make("b");
 const dropHint = make("span");
 const formats = make("small");
@@ -14,12 +15,28 @@ const drop = make(
 );
 const photo = make("img", { draggable: "false" });
 const box = make("div", { class: "box", hidden: true });
-const canvas = make("div", { class: "canvas" }, photo, box);
+const heat = make("img", { class: "layer heat", alt: "", draggable: "false", hidden: true });
+const contour = make("img", { class: "layer contour", alt: "", draggable: "false", hidden: true });
+const canvas = make("div", { class: "canvas" }, photo, heat, contour, box);
 const renew = button("plus", "ghost", () => picker.click());
 const remove = button("close", "ghost", () => trigger("remove"));
 const size = make("span", { class: "size" });
 const hint = make("p", { class: "hint" });
-const shown = make("div", { class: "shown" }, canvas, make("div", { class: "tools" }, size, make("div", { class: "space" }), renew, remove), hint);
+const mapOn = make("button", { type: "button", class: "switch", role: "switch", onclick: () => showMap(!isMapOn) }, make("i"), make("span"));
+const opacity = make("input", { type: "range", class: "slide", min: "0", max: "1", step: "0.05", value: "0.6", oninput: () => drawMap() });
+const contourOn = make("button", { type: "button", class: "switch", role: "switch", onclick: () => showContour() }, make("i"), make("span"));
+const mapNote = make("p", { class: "hint", id: "hilum-map-note" });
+const mapTools = make("section", { class: "map", hidden: true }, make("div", { class: "maptools" }, mapOn, opacity, contourOn), mapNote);
+const presets = make("div", { class: "chips presets" });
+const slider = () => make("input", { type: "range", class: "slide", step: "any", oninput: () => drawLevels(), onchange: () => sendLevels() });
+const row = (input) => make("label", { class: "level" }, make("span"), input, make("output"));
+const [center, width] = [slider(), slider()];
+const inverted = make("button", { type: "button", class: "switch", role: "switch", onclick: () => invert() }, make("i"), make("span"));
+const levelsNote = make("p", { class: "hint" });
+const levels = make("details", { class: "levels", hidden: true },
+  make("summary"), presets, row(center), row(width), inverted, levelsNote);
+const tools = make("div", { class: "tools" }, size, make("div", { class: "space" }), renew, remove);
+const shown = make("div", { class: "shown" }, canvas, tools, hint, mapTools, levels);
 const examplesTitle = make("h2");
 const shelf = make("div", { class: "shelf" });
 const gallery = make("section", { class: "gallery" }, examplesTitle, shelf);
@@ -134,9 +151,80 @@ const drawGallery = (examples) => {
   );
 };
 
+// The map lies over the image stretched as the image is; how it looks is nobody's business but this browser's.
+let isMapOn = false;
+let isContourOn = true;
+const press = (node, on, text) => {
+  node.setAttribute("aria-checked", on);
+  setText(node.lastChild, text);
+};
+const showMap = (on) => {
+  isMapOn = on;
+  drawMap();
+};
+const showContour = () => {
+  isContourOn = !isContourOn;
+  drawMap();
+};
+const drawMap = () => {
+  const { map, words } = current;
+  mapTools.hidden = !map;
+  heat.hidden = !map || !isMapOn;
+  contour.hidden = !map || !isMapOn || !isContourOn;
+  if (!map) return;
+  if (heat.getAttribute("src") !== map.heat) [heat.src, contour.src] = [map.heat, map.contour];
+  heat.style.opacity = opacity.value;
+  opacity.setAttribute("aria-label", words.map_opacity);
+  opacity.disabled = contourOn.disabled = !isMapOn;
+  mapTools.dataset.isTrusted = map.is_trusted;
+  press(mapOn, isMapOn, words.map);
+  press(contourOn, isContourOn, words.map_contour);
+  mapOn.setAttribute("aria-describedby", mapNote.id);
+  setText(mapNote, map.note);
+};
+
+// Every study has a window of its own; what is sent is in its raw values.
+let isInverted = false;
+const rounded = (input) => {
+  const span = current.levels.high - current.levels.low;
+  return Number(input.value).toLocaleString("en", { maximumFractionDigits: span > 50 ? 0 : 3 });
+};
+const drawLevels = () => [center, width].forEach((input) => setText(input.nextSibling, rounded(input)));
+const sendLevels = (window = { center: Number(center.value), width: Number(width.value) }) =>
+  trigger("window", { ...window, inverted: isInverted });
+const invert = () => {
+  isInverted = !isInverted;
+  inverted.setAttribute("aria-checked", isInverted);
+  sendLevels();
+};
+const setLevels = ({ levels: now, words }) => {
+  levels.hidden = !now;
+  if (!now) return;
+  isInverted = now.inverted;
+  Object.assign(center, { min: now.low, max: now.high, value: now.center });
+  Object.assign(width, { min: now.narrowest, max: now.high - now.low, value: now.width });
+  setText(levels.firstChild, words.levels);
+  setText(center.previousSibling, words.levels_center);
+  setText(width.previousSibling, words.levels_width);
+  press(inverted, isInverted, words.levels_inverted);
+  setText(levelsNote, words.levels_note);
+  const focused = [...presets.children].indexOf(document.activeElement);
+  presets.replaceChildren(...now.presets.map((preset) =>
+    make("button", { type: "button", text: preset.label, onclick: () => sendLevels({ center: preset.center, width: preset.width }),
+      "aria-pressed": String(preset.center === now.center && preset.width === now.width) })));
+  presets.children[focused]?.focus();
+  drawLevels();
+};
+
+let current = {};
 const draw = () => {
   const value = props.value || {};
-  if (!value.words) return;
+  if (!value.words || value.drawn < current.drawn) return; // an older drawing that came late
+  const isNew = value.map?.heat !== current.map?.heat;
+  current = value;
+  if (isNew) isMapOn = Boolean(value.map?.is_shown);
+  drawMap();
+  setLevels(value);
   const { words } = value;
   busy.hidden = true;
   drop.hidden = Boolean(value.preview);
@@ -153,7 +241,8 @@ const draw = () => {
   label(remove, words.remove_image);
   photo.alt = words.image;
   if (photo.getAttribute("src") !== value.preview) photo.src = value.preview || "";
-  setText(size, value.size.length ? value.size.map((side) => side.toLocaleString("en")).join(" × ") : "");
+  const sides = value.size.map((side) => side.toLocaleString("en")).join(" × ");
+  setText(size, [sides, value.frames].filter(Boolean).join(" · "));
   if (value.region.length) drawBox(value.region, ...value.size);
   else box.hidden = true;
   drawGallery(value.examples);

@@ -80,14 +80,17 @@ const newTurn = () => {
   const question = make("div", { class: "question" }, make("span", { class: "number" }), make("p"));
   const text = make("p");
   const seen = make("details", { class: "seen", hidden: true }, make("summary"), make("div"));
-  const answer = make("div", { class: "answer" }, text, make("div", { class: "note", hidden: true }), seen);
+  const answer = make("div", { class: "answer" }, make("b", { hidden: true }), text, make("div", { class: "note", hidden: true }), seen);
+  const aside = make("div", { class: "aside", hidden: true }, make("b"), make("p"), make("small"));
   const actions = make("div", { class: "actions" },
     button("copy", "ghost", (event) => copy(text.textContent, event.currentTarget)),
     button("redo", "ghost last", () => trigger("regenerate")),
     button("edit", "ghost last", () => edit(true)),
-    button("undo", "ghost last", () => trigger("undo")));
+    button("undo", "ghost last", () => trigger("undo")),
+    button("compare", "ghost last", () => trigger("compare")));
   const tail = make("div", { class: "tail" }, make("span", { class: "facts" }), actions);
-  return make("article", { class: "turn" }, make("div", { class: "line" }, make("span")), question, answer, tail);
+  return make("article", { class: "turn" }, make("div", { class: "line" }, make("span")), question,
+    make("div", { class: "pair" }, answer, aside), tail);
 };
 
 const NOTES = { stopped: "stopped", cut: "cut" };
@@ -102,8 +105,24 @@ const drawSeen = (node, item, words) => {
   setText(node.children[1], item.observations);
 };
 
-const drawTurn = (node, item, before, isLast, words) => {
-  const [line, question, answer, tail] = node.children;
+// The same question without the evidence, beside the answer.
+const drawAside = (pair, aside, words) => {
+  const [answer, node] = pair.children;
+  const [title, text, note] = node.children;
+  pair.classList.toggle("is-pair", Boolean(aside));
+  node.hidden = answer.firstChild.hidden = !aside;
+  if (!aside) return;
+  const isBusy = aside.state === "waiting" || aside.state === "answering";
+  setText(answer.firstChild, words.with_evidence);
+  setText(title, words.without_evidence);
+  setText(text, aside.answer || (isBusy ? aside.doing : ""));
+  node.dataset.isEmpty = !aside.answer;
+  setText(note, [words[NOTES[aside.state]], aside.note].filter(Boolean).join(" · "));
+};
+
+const drawTurn = (node, item, before, isLast, { words, is_busy }) => {
+  const [line, question, pair, tail] = node.children;
+  const [answer] = pair.children;
   const [facts, actions] = tail.children;
   const isBusy = item.state === "waiting" || item.state === "answering";
   node.dataset.state = item.state;
@@ -113,15 +132,17 @@ const drawTurn = (node, item, before, isLast, words) => {
   setText(question.children[0], String(item.number));
   setText(question.children[1], item.question);
   question.setAttribute("aria-label", words.you);
-  setText(answer.children[0], item.answer || (isBusy ? item.doing : ""));
+  setText(answer.children[1], item.answer || (isBusy ? item.doing : ""));
   answer.dataset.isEmpty = !item.answer;
   const note = item.trouble || words[NOTES[item.state]];
-  answer.children[1].hidden = !note;
-  setText(answer.children[1], note || "");
-  drawSeen(answer.children[2], item, words);
+  answer.children[2].hidden = !note;
+  setText(answer.children[2], note || "");
+  drawSeen(answer.children[3], item, words);
+  drawAside(pair, item.aside, words);
   setText(facts, item.facts.join(" · "));
-  actions.hidden = isBusy;
-  ["copy", "regenerate", "edit", "undo"].forEach((name, place) => label(actions.children[place], words[name]));
+  actions.hidden = isBusy || (isLast && is_busy);
+  ["copy", "regenerate", "edit", "undo", "compare"].forEach((name, place) => label(actions.children[place], words[name]));
+  actions.lastChild.hidden = !item.can_compare;
   node.classList.toggle("is-last", isLast);
 };
 
@@ -193,13 +214,13 @@ const draw = () => {
   while (log.children.length > now.items.length) log.lastChild.remove();
   while (log.children.length < now.items.length) log.append(newTurn());
   now.items.forEach((item, place) =>
-    drawTurn(log.children[place], item, now.items[place - 1], place === now.items.length - 1, now.words));
+    drawTurn(log.children[place], item, now.items[place - 1], place === now.items.length - 1, now));
   log.setAttribute("aria-label", now.words.conversation);
   log.hidden = now.items.length === 0;
   drawWelcome(now);
   drawComposer(now);
   if (follows || isNew) goToEnd();
-  if (wasBusy && !now.is_busy) setText(spoken, now.items.at(-1)?.answer || "");
+  if (wasBusy && !now.is_busy) setText(spoken, now.items.at(-1)?.aside?.answer || now.items.at(-1)?.answer || "");
   wasBusy = now.is_busy;
 };
 

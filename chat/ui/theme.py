@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 HERE = Path(__file__).parent
-STYLES = ("tones.css", "frame.css", "stage.css", "talk.css", "panels.css")
+STYLES = ("tones.css", "frame.css", "stage.css", "talk.css", "panels.css", "evidence.css", "report_panel.css")
 FONTS = (
     "Pretendard", "-apple-system", "BlinkMacSystemFont", "Apple SD Gothic Neo", "Segoe UI",
     "Noto Sans KR", "Noto Sans CJK KR", "Malgun Gothic", "system-ui", "sans-serif",

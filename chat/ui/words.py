@@ -5,6 +5,7 @@ Knows languages and error classes. Does not know pages, components or engines; w
 
 from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
+from chat.ui.evidence_words import EVIDENCE, REFUSALS
 from chat.ui.remote_words import REMOTE
 from chat.ui.writer_words import WRITER
 from chat.wording import Language
@@ -22,7 +23,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "image": "이미지",
         "drop_title": "이미지를 여기에 놓으세요",
         "drop_hint": "붙여넣거나, 눌러서 고를 수도 있습니다",
-        "formats": "JPEG · PNG · WEBP · BMP · TIFF · GIF",
+        "formats": "DICOM · JPEG · PNG · WEBP · BMP · TIFF · GIF",
         "drop_anywhere": "놓으면 이 이미지로 새 대화를 시작합니다",
         "reading": "이미지를 읽는 중…",
         "new_image": "새 이미지",
@@ -112,7 +113,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "image": "Image",
         "drop_title": "Drop an image here",
         "drop_hint": "or paste it, or click to choose a file",
-        "formats": "JPEG · PNG · WEBP · BMP · TIFF · GIF",
+        "formats": "DICOM · JPEG · PNG · WEBP · BMP · TIFF · GIF",
         "drop_anywhere": "Drop it to start a new conversation about it",
         "reading": "Reading the image…",
         "new_image": "New image",
@@ -198,7 +199,9 @@ ERRORS: dict[Language, dict[str, str]] = {
         "study.empty": "빈 파일입니다. 다시 고르거나 새로 저장해 주세요.",
         "study.unknown_format": "이름이 무엇이든, 읽을 수 있는 이미지 파일이 아닙니다. {formats} 파일을 골라 주세요.",
         "study.convert_first": "{format} 파일은 읽지 못합니다. PNG로 바꾸어 다시 놓아 주세요.",
-        "study.dicom": "DICOM 파일은 이 버전에서 읽지 못합니다. 이미지를 PNG(가능하면 16비트)로 내보내 주세요.",
+        "study.dicom_directory": "DICOMDIR은 디스크의 목차입니다. 옆에 있는 이미지 파일을 골라 주세요.",
+        "study.dicom_no_image": "영상이 없는 DICOM입니다(보고서, 계획, 끊긴 파일). 같은 검사의 영상 파일을 골라 주세요.",
+        "study.dicom_compression": "이 DICOM의 압축 방식은 읽지 못합니다. 압축 없이, 또는 16비트 PNG로 저장해 주세요.",
         "study.broken": "{format} 파일이 깨졌거나 끝까지 들어 있지 않습니다. 원본에서 다시 저장하거나 PNG로 바꾸어 주세요.",
         "study.too_small": "{width} × {height} 픽셀은 너무 작습니다. 한 변이 {minimum}픽셀 이상이어야 합니다.",
         "study.too_many_pixels": "{width} × {height} 픽셀은 너무 큽니다. {limit}픽셀 안으로 자르거나 --max-pixels를 올리세요.",
@@ -224,7 +227,9 @@ ERRORS: dict[Language, dict[str, str]] = {
         "study.empty": "This file is empty. Choose it again, or save it anew.",
         "study.unknown_format": "This is not an image that Hilum knows, whatever its name says. It reads {formats}.",
         "study.convert_first": "Hilum does not read {format} files. Convert it to PNG and drop that one.",
-        "study.dicom": "This version does not read DICOM files. Export the image as PNG, 16-bit if you can.",
+        "study.dicom_directory": "This is a DICOMDIR, the contents of a disc. Choose one of the image files beside it.",
+        "study.dicom_no_image": "This DICOM file holds no image (a report, a plan, or cut off). Choose one of the same study.",
+        "study.dicom_compression": "Hilum does not read this DICOM's compression. Save it uncompressed, or as 16-bit PNG.",
         "study.broken": "This {format} file is damaged or incomplete. Save it again from its source, or convert it to PNG.",
         "study.too_small": "{width} × {height} pixels are too few; each side needs at least {minimum}.",
         "study.too_many_pixels": "{width} × {height} pixels are too many; the limit is {limit}. Crop it or raise --max-pixels.",
@@ -248,8 +253,8 @@ ERRORS: dict[Language, dict[str, str]] = {
     },
 }
 for language, sentences in REMOTE.items():
-    ERRORS[language] |= sentences
-    WORDS[language] |= WRITER[language]
+    ERRORS[language] |= sentences | REFUSALS[language]
+    WORDS[language] |= WRITER[language] | EVIDENCE[language]
 
 
 def word(key: str, language: Language, **fields: int | float | str) -> str:

@@ -1,0 +1,229 @@
+"""The saliency map: where it points, when its gate fires, what it costs, and that it depends on the weights.
+
+    python -m benchmarks.saliency --data ../shared/data/kermany224/train [--masks ../shared/data/lung_masks/masks] [--json]
+
+Films are of the last part of the split, which nothing was fitted on. Pointing: opacities are blended into normal films; counted
+where they make the call and the map is trusted. A hit is a maximum within the opacity's box, give or take the tolerance.
+Gate: letters, tubes, leads and borders are pasted on; counted where the map goes to them, by itself (the thing makes the call
+or moves the maximum onto itself), or planted there (its cell made to speak for the label as loudly as any film's ever does).
+"""
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from tqdm import tqdm
+
+from benchmarks import machine
+from benchmarks.pasted import PASTES, Grey, blend_opacity
+from finetune.classifier import SHIPPED
+from finetune.reference import read_map
+from finetune.samples import Sample, find_samples
+from vision.lung_prior import GRID, find_lungs
+from vision.resnet import Classifier, load_classifier
+from vision.saliency import Reference, Saliency, explain, grad_cam, target
+
+SEED = 77_000
+Where = NDArray[np.bool_]
+
+
+def load_grey(sample: Sample) -> Grey:
+    return np.asarray(Image.open(sample.path).convert("L"), np.float32) / np.float32(255)
+
+
+def film_of(grey: Grey) -> Image.Image:
+    return Image.fromarray(np.rint(grey * 255).astype(np.uint8)).convert("RGB")
+
+
+def lungs_of(sample: Sample, masks: Path | None, grey: Grey) -> Where:
+    """The true lungs where there is a mask, else the prior's; bool of the film's size."""
+    found = sorted(masks.glob(f"*{sample.path.stem}.*")) if masks else []
+    size = (grey.shape[1], grey.shape[0])
+    if found:
+        return np.asarray(Image.open(found[0]).resize(size, Image.Resampling.NEAREST)) > 200
+    return np.asarray(Image.fromarray(find_lungs(grey).inside).resize(size, Image.Resampling.NEAREST))
+
+
+def top_of(saliency: Saliency, size: tuple[int, int]) -> tuple[float, float]:
+    """(x, y) of the map's maximum, in the pixels of an image of (width, height)."""
+    assert saliency.heatmap is not None
+    row, column = divmod(int(saliency.heatmap.values.argmax()), GRID)
+    return (column + 0.5) / GRID * size[0], (row + 0.5) / GRID * size[1]
+
+
+def point(
+    classifier: Classifier, reference: Reference, label: str, normal: Sequence[Sample], masks: Path | None, draws: int
+) -> dict[str, Any]:
+    """The pointing game (Zhang et al. 2018) on blended opacities, trusted maps and all, with and without a reference."""
+    rng, threshold = np.random.default_rng(SEED), classifier.calibration.threshold
+    hits: dict[str, list[tuple[bool, ...]]] = {"trusted": [], "all": [], "all_without_reference": []}
+    drawn = 0
+    for sample in tqdm(normal, desc="pointing", disable=None):
+        grey = load_grey(sample)
+        if read_map(classifier, film_of(grey), label, reference)[1] >= threshold:
+            continue
+        lungs = lungs_of(sample, masks, grey)
+        for _ in range(draws):
+            changed, box = blend_opacity(rng, grey, lungs)
+            film, drawn = film_of(changed), drawn + 1
+            _, probability, saliency = read_map(classifier, film, label, reference)
+            if probability < threshold:
+                continue
+            for name, read in (("all", saliency), ("all_without_reference", read_map(classifier, film, label, Reference())[2])):
+                x, y = top_of(read, film.size)
+                cell = film.width / _cells(classifier, film)
+                slack = (0.0, cell / 2, cell)
+                hits[name].append(tuple(box.left - t <= x < box.right + t and box.top - t <= y < box.bottom + t for t in slack))
+            if saliency.trusted:
+                hits["trusted"].append(hits["all"][-1])
+    names = ("in_box", "within_half_a_cell", "within_a_cell")
+    rates = {k: dict(zip(names, np.mean(v, 0).round(3).tolist(), strict=True)) | {"n": len(v)} for k, v in hits.items() if v}
+    return {"opacities": drawn, **rates}
+
+
+def _cells(classifier: Classifier, film: Image.Image) -> int:
+    features = classifier.look([film]).features
+    assert features is not None
+    return int(features.shape[-1])
+
+
+def plant(classifier: Classifier, film: Image.Image, label: str, thing: Where, reference: Reference) -> Saliency:
+    """The map of a film whose cell that holds most of `thing` was made to speak for `label`; shifts are not judged."""
+    look, weights = classifier.look([film]), target(classifier, label)
+    assert look.features is not None and weights is not None
+    side = look.features.shape[-1]
+    amount = ndimage.gaussian_filter(np.asarray(thing, np.float32), thing.shape[0] / side / 2)
+    stride = np.arange(side) * thing.shape[0] // side  # a cell looks at its first pixel
+    row, column = divmod(int(amount[np.ix_(stride, stride)].argmax()), side)
+    loud = 2 * float(np.abs(np.tensordot(weights, look.features[0], 1)).max()) + 10
+    look.features[0, :, row, column] += weights * loud / float(weights @ weights)
+    return explain(classifier, film, look, label, reference=replace(reference, limits=replace(reference.limits, shift=-1)))
+
+
+def gate(classifier: Classifier, reference: Reference, label: str, films: Sequence[Sample]) -> dict[str, Any]:
+    """How often the gate fires on things pasted on, and on films as they are, both where the label is called."""
+    rng = np.random.default_rng(SEED + 1)
+    clean: Counter[str] = Counter()
+    fired: dict[str, list[bool]] = {}
+    for sample in tqdm(films, desc="gate", disable=None):
+        grey = load_grey(sample)
+        is_called, _, before = read_map(classifier, film_of(grey), label, reference)
+        if is_called:
+            clean[before.doubt or "trusted"] += 1
+        for name, paste in PASTES.items():
+            changed, thing = paste(rng, grey)
+            film = film_of(changed)
+            called_now, _, after = read_map(classifier, film, label, reference)
+            near = ndimage.distance_transform_edt(~thing) <= film.width / _cells(classifier, film) / 2
+            tops = [near[int(y), int(x)] for x, y in (top_of(s, film.size) for s in (before, after))]
+            if called_now:
+                fired.setdefault(f"pasted_{name}", []).append(not after.trusted)
+                if not is_called or (tops[1] and not tops[0]):
+                    fired.setdefault("attracted", []).append(not after.trusted)
+                    fired.setdefault(f"attracted_{name}", []).append(not after.trusted)
+            planted = plant(classifier, film, label, thing, reference)
+            fired.setdefault("planted", []).append(not planted.trusted)
+            fired.setdefault(f"planted_{name}", []).append(not planted.trusted)
+    shares = {name: {"fires": round(float(np.mean(v)), 3), "n": len(v)} for name, v in sorted(fired.items())}
+    return {**shares, "clean_fires": round(1 - clean["trusted"] / max(1, clean.total()), 3), "clean": dict(clean)}
+
+
+def interleaved(*calls: Callable[[], object], rounds: int) -> list[float]:
+    """The median seconds of each call, taken in turns."""
+    seconds = np.zeros((rounds, len(calls)))
+    for number, (index, call) in ((n, ic) for n in range(rounds) for ic in enumerate(calls)):
+        started = time.perf_counter()
+        call()
+        seconds[number, index] = time.perf_counter() - started
+    return [float(s) for s in np.median(seconds, 0)]
+
+
+def cost(classifier: Classifier, reference: Reference, label: str, film: Image.Image, rounds: int) -> dict[str, float]:
+    """Class and map over the plain forward pass, and the milliseconds of the map with all its checks."""
+    pixels, weights = classifier.pixels([film]), target(classifier, label)
+    look = classifier.see(pixels)
+    model: Any = classifier.model
+
+    @torch.inference_mode()
+    def forward() -> object:
+        return model(pixel_values=pixels).logits.numpy()
+
+    def both() -> object:
+        seen = classifier.see(pixels)
+        assert seen.features is not None and weights is not None
+        return seen.logits, grad_cam(seen.features[0], weights)
+
+    def checked() -> object:
+        return explain(classifier, film, look, label, mirrored=look, reference=reference)
+
+    interleaved(forward, both, checked, rounds=3)
+    plain, mapped, judged = interleaved(forward, both, checked, rounds=rounds)
+    return {
+        "map_over_forward": round(mapped / plain, 3),
+        "forward_ms": round(1e3 * plain, 1),
+        "checked_map_ms": round(1e3 * judged, 1),
+    }
+
+
+def randomised(classifier: Classifier, label: str, films: Sequence[Image.Image]) -> dict[str, float]:
+    """Mean correlation of the maps with those after the head, then the last stage too, got random weights (Adebayo 2018).
+
+    It is the last thing that is done to the classifier.
+    """
+    model: Any = classifier.model
+
+    def maps() -> Iterator[NDArray[np.float32]]:
+        return (grad_cam(f, target(classifier, label)).ravel() for f in classifier.look(films).features)  # type: ignore[arg-type,union-attr]
+
+    def alike(others: Sequence[NDArray[np.float32]]) -> float:
+        pairs = [np.corrcoef(a, b)[0, 1] for a, b in zip(kept, others, strict=True) if a.std() and b.std()]
+        return round(float(np.mean(np.abs(pairs))), 3) if pairs else 0.0
+
+    kept = list(maps())
+    torch.manual_seed(SEED)
+    torch.nn.init.normal_(model.classifier[-1].weight, std=0.05)
+    headless = alike(list(maps()))
+    for weight in model.resnet.encoder.stages[-1].parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    return {"head": headless, "last_stage": alike(list(maps()))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the classifier's own folder per class")
+    parser.add_argument("--masks", type=Path, help="lung masks by the films' names")
+    parser.add_argument("--model", type=Path, default=SHIPPED)
+    parser.add_argument("--films", type=int, default=80, help="films per class at most")
+    parser.add_argument("--draws", type=int, default=6, help="opacities per normal film")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/saliency.json"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object last, on one line")
+    args = parser.parse_args()
+    classifier, reference = load_classifier(args.model), Reference.load(args.model)
+    label = classifier.calibration.positive or classifier.labels[-1]
+    held = [s for s in find_samples(args.data, classifier.labels) if s.split == "test"]
+    sick, normal = [s for s in held if s.label == label], [s for s in held if s.label != label]
+    some = [*sick[:: -(-len(sick) // args.films)], *normal[:: -(-len(normal) // args.films)]]
+    result: dict[str, Any] = {
+        "machine": machine.describe(),
+        "cost": cost(classifier, reference, label, film_of(load_grey(sick[0])), 40),
+        "pointing": point(classifier, reference, label, normal, args.masks, args.draws),
+        "gate": gate(classifier, reference, label, some),
+        "randomised": randomised(classifier, label, [film_of(load_grey(s)) for s in sick[:32]]),
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result) if args.json else json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Loading: from the settings to the engine, the writer and the examiner that they ask for.
+
+Knows settings and where each part comes from. Does not know pages or terminals. Torch is imported late, by what needs it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chat.assistant import Assistant
+from chat.engine.base import EngineError
+from chat.report.sheet import Weights
+from chat.report.terminal import hashed
+from chat.settings import Settings, is_address
+from chat.writer import for_writer
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from chat.engine.local import LocalEngine
+    from chat.engine.remote import RemoteEngine
+    from chat.engine.text import TextEngine
+    from vision.examiner import Examiner
+
+ROOT = Path(__file__).parents[1]
+
+
+def open_assistant(settings: Settings) -> Assistant:
+    """All that answers, as the settings ask for it. Raises EngineError and CheckpointError."""
+    engine = open_engine(settings)
+    return Assistant(engine, engine.input_side, open_writer(settings), open_examiner(settings))
+
+
+def open_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
+    """The engine that the settings ask for, ready to answer. Raises EngineError when it is not there."""
+    if is_address(settings.model):
+        return _connect(settings.model, settings.remote_name, settings.api_key, settings.remote_images, settings.remote_context)
+    from chat.engine import checkpoint
+    from chat.engine.local import LocalEngine
+
+    engine = LocalEngine(checkpoint.load(find_checkpoint(settings), settings.device, settings.four_bit))
+    engine.warm_up()
+    return engine
+
+
+def open_writer(settings: Settings) -> "TextEngine | RemoteEngine | None":
+    """The model that writes the answers, where the settings ask for one. Raises EngineError."""
+    if not settings.writer:
+        return None
+    try:
+        if is_address(settings.writer):
+            return _connect(settings.writer, settings.writer_name, settings.writer_key, max_images=0)
+        from chat.engine import text
+
+        return text.load(Path(settings.writer), settings.device, settings.four_bit)
+    except EngineError as error:
+        raise EngineError(for_writer(str(error))) from error
+
+
+def open_examiner(settings: Settings) -> "Examiner | None":
+    """The classifier behind its gates, on the processor's own cores: one film costs it a tenth of a second there.
+
+    Raises CheckpointError.
+    """
+    if settings.classifier == "none":
+        return None
+    from vision.examiner import load_examiner
+
+    return load_examiner(ROOT / "models/resnet34-cxr" if settings.classifier == "auto" else Path(settings.classifier))
+
+
+def weights_in_use(settings: Settings, assistant: Assistant) -> list[Weights]:
+    """Every model that has a say, with the hashes of its weights where they lie on this machine."""
+    engine, writer, examiner = assistant.engine, assistant.writer, assistant.examiner
+    found = [Weights(engine.name)] if is_address(settings.model) else hashed(engine.name, find_checkpoint(settings))
+    if settings.writer and writer:
+        found += [Weights(writer.name)] if is_address(settings.writer) else hashed(writer.name, Path(settings.writer))
+    return found + ([Weights(examiner.name, examiner.digest)] if examiner else [])
+
+
+def find_checkpoint(settings: Settings) -> Path:
+    """The folder of the model: the one that is named, or the best that is there."""
+    from chat.engine.checkpoint import find_default
+
+    return find_default(ROOT / "models", ROOT / "weights") if settings.model == "auto" else Path(settings.model)
+
+
+def _connect(
+    address: str, name: str | None, key: "SecretStr | None", max_images: int, context_tokens: int | None = None
+) -> "RemoteEngine":
+    from chat.engine.address import read_address
+    from chat.engine.remote import connect
+
+    return connect(read_address(address), name, key.get_secret_value() if key else "", max_images, context_tokens)

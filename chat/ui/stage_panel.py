@@ -1,0 +1,61 @@
+"""The stage panel: the image on a desk, the map over it, the windows it can be seen through, or the gallery.
+
+Knows desks and words. Does not know components, events or what an image means.
+"""
+
+import time
+from typing import Any
+
+from chat.assistant import RequestError
+from chat.ui.desk import Desk
+from chat.ui.evidence_panel import map_value
+from chat.ui.gallery import EXAMPLES, thumbnail
+from chat.ui.panels import corners
+from chat.ui.upload import MOST_MEGABYTES
+from chat.ui.windows import Windows
+from chat.ui.words import WORDS, explain, word
+from chat.wording import Language
+from vision.study import Study
+
+Value = dict[str, Any]
+
+
+def stage(desk: Desk, trouble: Exception | None = None) -> Value:
+    """The image, or the place for one with the gallery."""
+    examples = [{"thumb": thumbnail(example), "title": example.title[desk.language]} for example in EXAMPLES]
+    lost = RequestError("upload_lost", "")
+    too_large = RequestError("upload_too_large", "", limit=f"{MOST_MEGABYTES:,} MB")
+    uploads = {"too_large": explain(too_large, desk.language), "upload_lost": explain(lost, desk.language)}
+    return {
+        "words": WORDS[desk.language] | uploads,
+        "most_bytes": MOST_MEGABYTES << 20,
+        "drawn": time.time_ns() // 1000,
+        "preview": desk.shown.preview,
+        "size": list(desk.study.image.size) if desk.study else [],
+        "frames": word("first_frame", desk.language, frames=desk.study.frames) if desk.study and desk.study.frames > 1 else "",
+        "map": map_value(desk),
+        "levels": _levels(desk.shown.windows, desk.study, desk.language) if desk.shown.windows and desk.study else None,
+        "region": corners(desk.region) if desk.region else [],
+        "examples": [] if desk.study else examples,
+        "trouble": explain(trouble, desk.language) if trouble else "",
+    }
+
+
+def _levels(windows: Windows, study: Study, language: Language) -> Value:
+    """The window that the image is seen through, in raw values, and what it may become."""
+    center, width = windows.of(study)
+
+    def named(name: str) -> str:
+        kind, _, number = name.partition("_")
+        return f"{word(f'preset_{kind}', language)} {number}".strip()
+
+    presets = [{"label": named(name), "center": at, "width": wide} for name, (at, wide) in windows.presets.items()]
+    return {
+        "presets": presets,
+        "center": center,
+        "width": width,
+        "low": windows.low,
+        "high": windows.high,
+        "narrowest": windows.narrowest,
+        "inverted": study.is_inverted,
+    }

@@ -1,0 +1,106 @@
+"""Make what a classifier's maps are read against: `python -m finetune.reference --data DIR [--model DIR]`.
+
+Knows films, a trained classifier and its maps. Does not know how it was trained or how maps are drawn.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from finetune.classifier import SHIPPED
+from finetune.records import RecordError
+from finetune.samples import Sample, find_samples
+from vision.evidence import CheckpointError
+from vision.resnet import Classifier, load_classifier
+from vision.saliency import Limits, Reference, Saliency, contrast, explain, target
+
+LOST = {"border": 0.02, "marker": 0.04, "outside_lungs": 0.02, "shift": 0.02}
+"""What each check may lose of the called validation films: a tenth in all, and most to the check that finds least."""
+
+
+def open_film(sample: Sample) -> Image.Image:
+    return Image.open(sample.path).convert("RGB")
+
+
+def mean_maps(classifier: Classifier, samples: Sequence[Sample], label: str) -> NDArray[np.float32]:
+    """float32 (2, h, w): the mean map of `label` over `samples`, as they are and mirrored.
+
+    Raises CheckpointError for a classifier without maps.
+    """
+    weights, total = target(classifier, label), np.zeros(1)
+    for start in tqdm(range(0, len(samples), 32), desc=f"not {label}", disable=None, leave=False):
+        pixels = classifier.pixels([open_film(sample) for sample in samples[start : start + 32]])
+        seen = [classifier.see(each).features for each in (pixels, pixels.flip(-1))]
+        if weights is None or seen[0] is None:
+            raise CheckpointError("This classifier has no saliency map to refer to: it has to be a ResNet.")
+        total = total + np.stack([contrast(features.sum(0), weights) for features in seen if features is not None])
+    return np.asarray(total / len(samples), np.float32)
+
+
+def read_map(classifier: Classifier, image: Image.Image, label: str, reference: Reference) -> tuple[bool, float, Saliency]:
+    """Whether `label` is called, its probability and its map, over the passes that serve: plain, mirrored and moved."""
+    pixels = classifier.pixels([image])
+    look, mirrored = classifier.see(pixels), classifier.see(pixels.flip(-1))
+    probabilities = classifier.calibration.probabilities((look.logits + mirrored.logits) / np.float32(2))[0]
+    saliency = explain(classifier, image, look, label, mirrored=mirrored, reference=reference)
+    called = label in classifier.calibration.label_set(probabilities, classifier.labels)
+    return called, float(probabilities[classifier.labels.index(label)]), saliency
+
+
+def fit_limits(shares: Sequence[Mapping[str, float]]) -> Limits:
+    """The limits that lose `LOST` of these maps; those of `Limits` where there are too few to say."""
+    if len(shares) < 1 / min(LOST.values()):
+        return Limits()
+    kept = {name: lost if name == "shift" else 1 - lost for name, lost in LOST.items()}
+    return Limits(**{name: float(np.quantile([s[name] for s in shares], part)) for name, part in kept.items()})
+
+
+def fit(classifier: Classifier, samples: Sequence[Sample], most: int) -> tuple[Reference, dict[str, object]]:
+    """The reference by at most `most` training films per label, its limits by the called validation films of the
+    positive label; and what it was made from.
+    """
+    rng = np.random.default_rng(0)
+    maps, used = {}, {}
+    for label in classifier.labels:
+        others = [s for s in samples if s.split == "train" and s.label != label]
+        drawn = [others[i] for i in sorted(rng.permutation(len(others))[:most])]
+        if not drawn:
+            raise RecordError(
+                f"No training film is without the label {label}. Give the folder that the classifier learned from."
+            )
+        maps[label], used[label] = mean_maps(classifier, drawn, label), len(drawn)
+    reference, label = Reference(maps), classifier.calibration.positive or classifier.labels[-1]
+    checked = [s for s in samples if s.split == "val" and s.label == label]
+    read = [read_map(classifier, open_film(s), label, reference) for s in tqdm(checked, desc="limits", disable=None)]
+    shares = [saliency.shares for called, _, saliency in read if called and saliency.shares]
+    limits = fit_limits(shares)
+    return Reference(maps, limits), {"films": used, "maps_checked": len(shares), "limits": asdict(limits)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m finetune.reference", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the classifier's own folder per class")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="the classifier's folder, where the file is put")
+    parser.add_argument("--films", type=int, default=400, help="training films per label at most")
+    args = parser.parse_args(arguments)
+    try:
+        classifier = load_classifier(args.model)
+        reference, facts = fit(classifier, find_samples(args.data, classifier.labels), args.films)
+        reference.save(args.model)
+    except (RecordError, CheckpointError) as error:
+        print(f"hilum: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
