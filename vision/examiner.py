@@ -4,7 +4,7 @@ Knows the classifier, the domain check and the saliency map, and the order in wh
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from vision.domain import Domain
 from vision.evidence import Evidence, Finding, Refusal
 from vision.resnet import Classifier, load_classifier
-from vision.saliency import explain
+from vision.saliency import Reference, explain
 from vision.study import Study
 
 
@@ -27,6 +27,7 @@ class Examiner:
     domain: Domain | None
     name: str
     digest: str
+    reference: Reference = field(default_factory=Reference)
 
     def examine(self, study: Study) -> Evidence:
         """Is it a film at all, and of the population trained on? Then labels, probabilities, and a map with its peak.
@@ -39,12 +40,13 @@ class Examiner:
         verdict = self.domain.judge(study, look) if self.domain else None
         if verdict and not verdict.in_domain:
             return Evidence(notes=("not_a_radiograph",), reason=verdict.reason)
-        logits = np.float32(0.5) * (look.logits + classifier.see(pixels.flip(-1)).logits)
+        mirrored = classifier.see(pixels.flip(-1))
+        logits = np.float32(0.5) * (look.logits + mirrored.logits)
         probabilities = classifier.calibration.probabilities(logits)[0]
         named = {label: float(p) for label, p in zip(classifier.labels, probabilities, strict=True)}
         labels = classifier.calibration.label_set(probabilities, classifier.labels)
         shown = classifier.calibration.positive or classifier.labels[int(np.argmax(probabilities))]
-        saliency = explain(classifier, image, look, shown)
+        saliency = explain(classifier, image, look, shown, mirrored=mirrored, reference=self.reference)
         # A map says where a label would come from; where the label is not called, there is nothing to point at.
         is_called, heatmap = shown in labels, saliency.heatmap
         trusted = is_called and saliency.trusted
@@ -63,4 +65,4 @@ def load_examiner(path: Path, device: str = "cpu") -> Examiner:
     weights = path / "model.safetensors" if path.is_dir() else path
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Examiner(classifier, domain, path.name, digest)
+    return Examiner(classifier, domain, path.name, digest, Reference.load(path) if path.is_dir() else Reference())

@@ -1,4 +1,4 @@
-"""Where the lungs of a frontal chest film are likely to be, from its grey values alone.
+"""Lungs: where the lungs of a frontal chest film are likely to be, from its grey values alone.
 
 Knows grey pixels and the mean shape of lungs. Does not know models; a segmenter's mask is better where there is one.
 """

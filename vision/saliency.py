@@ -30,6 +30,8 @@ Doubt = Literal["no_map", "empty", "border", "marker", "outside_lungs", "unstabl
 FACTS = "saliency.json"
 SHIFT = 0.02
 """How far the film is moved for the map's stability, as a part of its side."""
+CORE = 0.8
+"""The box of a peak holds what reaches this part of the maximum: at a half, a coarse map takes in both lungs."""
 _ROUNDING = 1e-4  # of what a cell says: less than that over the reference is nothing
 
 
@@ -172,12 +174,16 @@ def _judge(heatmap: Heatmap, image: Image.Image, lungs: Mask | None, cell: float
     if lungs is not None:
         found = Lungs(np.asarray(Image.fromarray(lungs.values).resize((GRID, GRID))), found.film)
     top = np.unravel_index(int(heatmap.values.argmax()), heatmap.values.shape)
-    around = ndimage.label(heatmap.values >= 0.5)[0]
-    region = around == around[top]
+    region, core = (_connected(heatmap.values >= level, top) for level in (0.5, CORE))
     shares = _shares(np.where(region, heatmap.values, 0), found, burned_in.find_burned_in(grey), cell) | {"shift": shift}
     doubt = _doubt(shares, limits)
-    peak = _peak(region, (int(top[0]), int(top[1])), found.inside, image.size)
+    peak = _peak(core, (int(top[0]), int(top[1])), found.inside, image.size)
     return Saliency(heatmap, doubt is None, doubt, peak, shares)
+
+
+def _connected(above: NDArray[np.bool_], top: tuple[np.intp, ...]) -> NDArray[np.bool_]:
+    parts = ndimage.label(above)[0]
+    return np.asarray(parts == parts[top])
 
 
 def _scaled(values: Floats) -> Floats:

@@ -98,12 +98,14 @@ class Letters:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        self._silent = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
         self._anchor: list[int] = []
         self._held: list[int] = []
 
     def push(self, token: int) -> str:
         """The characters that this token completes, often one piece, sometimes nothing."""
-        self._held.append(token)
+        if token not in self._silent:  # a special token between two bytes of a character would use up its room
+            self._held.append(token)
         return self._release(waits=True)
 
     def flush(self) -> str:
