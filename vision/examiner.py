@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vision.domain import Domain
 from vision.evidence import Evidence, Finding, Refusal
@@ -36,11 +37,11 @@ class Examiner:
         """
         classifier, image = self.classifier, study.image
         pixels = classifier.pixels([image])
-        look = classifier.see(pixels)
+        both = classifier.see(torch.cat([pixels, pixels.flip(-1)]))  # two at once cost a third less than one by one
+        look, mirrored = both.of(0), both.of(1)
         verdict = self.domain.judge(study, look) if self.domain else None
         if verdict and not verdict.in_domain:
             return Evidence(notes=("not_a_radiograph",), reason=verdict.reason)
-        mirrored = classifier.see(pixels.flip(-1))
         logits = np.float32(0.5) * (look.logits + mirrored.logits)
         probabilities = classifier.calibration.probabilities(logits)[0]
         named = {label: float(p) for label, p in zip(classifier.labels, probabilities, strict=True)}

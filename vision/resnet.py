@@ -80,6 +80,17 @@ class Look:
     embedding: NDArray[np.float32]
     stages: NDArray[np.float32] | None = None
 
+    def of(self, index: int) -> "Look":
+        """What the pass gave for one of the images."""
+        one = slice(index, index + 1)
+        features, stages = self.features, self.stages
+        return Look(
+            self.logits[one],
+            None if features is None else features[one],
+            self.embedding[one],
+            None if stages is None else stages[one],
+        )
+
 
 class Classifier:
     """An image classifier with the transform that it was trained with, and its calibration."""
