@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,13 +22,12 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from finetune.fitting import Fit, Recipe, indices, positive_of, predict
 from finetune.metrics import auc, bootstrap, counts, grade, shortcut_auc
 from finetune.records import RecordError
-from finetune.samples import Sample, find_samples
+from finetune.samples import Sample, find_samples, leave_seen_out, list_seen, publish
 from vision.evidence import CheckpointError
 from vision.resnet import Classifier, load_classifier, resnet34
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parents[1] / "models/resnet34-cxr"
-TRAINED_ON = "trained_on.txt"
 
 
 def split_samples(samples: list[Sample], labels: tuple[str, ...]) -> dict[str, list[Sample]]:
@@ -50,8 +48,11 @@ def split_samples(samples: list[Sample], labels: tuple[str, ...]) -> dict[str, l
 
 def train(
     data: Path, out: Path, recipe: Recipe, start: Path | None = None, folds: int = 0, each: Recipe | None = None
-) -> Classifier:
-    """Train one classifier and export it to `out`; with `folds`, also `each` of so many for the out-of-fold predictions."""
+) -> tuple[Classifier, list[Sample]]:
+    """Train one classifier and export it to `out`; with `folds`, also `each` of so many for the out-of-fold predictions.
+
+    The classifier, and the films held out.
+    """
     samples = find_samples(data)
     labels = tuple(sorted({s.label for s in samples}))
     parts = split_samples(samples, labels)
@@ -59,20 +60,10 @@ def train(
     torch.manual_seed(recipe.seed)
     classifier = Fit(parts, labels, recipe, out, load_classifier(start).model if start else resnet34(labels)).run()
     publish(classifier, out)
-    used = sorted(s.digest for s in [*parts["train"], *parts["val"]])
-    (out / TRAINED_ON).write_text("\n".join(used) + "\n", "utf-8")
+    list_seen([*parts["train"], *parts["val"]], out)
     if folds:
         cross_fit(parts, labels, each or recipe, out, folds)
-    return classifier
-
-
-def publish(classifier: Classifier, out: Path) -> None:
-    """Save into `out`; a disk that is full leaves what stood there before."""
-    with tempfile.TemporaryDirectory(dir=out) as fresh:
-        classifier.save(Path(fresh))
-        for file in Path(fresh).iterdir():
-            file.chmod(0o644)
-            file.replace(out / file.name)
+    return classifier, parts["test"]
 
 
 def cross_fit(parts: dict[str, list[Sample]], labels: tuple[str, ...], recipe: Recipe, out: Path, folds: int) -> None:
@@ -153,10 +144,8 @@ def evaluate(classifier: Classifier, samples: Sequence[Sample], mirrored: bool, 
     scores = probabilities[:, classifier.labels.index(positive)].astype(np.float64)
     threshold = classifier.calibration.threshold
     patients = [s.patient for s in samples]
-    held = [
-        s.label in classifier.calibration.label_set(p, classifier.labels) for s, p in zip(samples, probabilities, strict=True)
-    ]
-    sizes = [len(classifier.calibration.label_set(p, classifier.labels)) for p in probabilities]
+    sets = [classifier.calibration.label_set(p, classifier.labels) for p in probabilities]
+    held = [s.label in told for s, told in zip(samples, sets, strict=True)]
     return {
         "n": len(samples),
         "positive": positive,
@@ -165,7 +154,7 @@ def evaluate(classifier: Classifier, samples: Sequence[Sample], mirrored: bool, 
         **grade(scores, sick, threshold),
         "confusion": counts(scores, sick, threshold),
         "intervals": bootstrap(lambda i: grade(scores[i], sick[i], threshold), patients, rounds),
-        "conformal": {"coverage": float(np.mean(held)), "one_label": float(np.mean(np.array(sizes) == 1))},
+        "conformal": {"coverage": float(np.mean(held)), "one_label": float(np.mean([len(told) == 1 for told in sets]))},
         "shortcut_auc": shortcut_auc(np.array([_shortcuts(s.path) for s in samples]), sick, patients),
     }
 
@@ -179,13 +168,7 @@ def _shortcuts(path: Path) -> tuple[float, float, float, float]:
 
 def unseen(data: Path, folder: Path, labels: Sequence[str]) -> tuple[list[Sample], int]:
     """The samples of `data` that `folder`'s classifier was neither trained nor calibrated on, and how many were left out."""
-    samples = find_samples(data, labels)
-    listed = folder / TRAINED_ON
-    used = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
-    left = [s for s in samples if s.digest not in used]
-    if not left:
-        raise RecordError(f"Every image in {data.name}/ was trained on. Evaluate on others.")
-    return left, len(samples) - len(left)
+    return leave_seen_out(find_samples(data, labels), folder, data)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -226,8 +209,8 @@ def run(args: argparse.Namespace) -> Any:
     if args.command == "compare":
         return compare(args.data, args.out, recipe)
     each = replace(recipe, size=args.fold_size or recipe.size, epochs=args.fold_epochs or recipe.epochs)
-    classifier = train(args.data, args.out, recipe, args.start, args.folds, each)
-    return evaluate(classifier, [s for s in find_samples(args.data) if s.split == "test"], True)
+    classifier, held_out = train(args.data, args.out, recipe, args.start, args.folds, each)
+    return evaluate(classifier, held_out, True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,9 +27,9 @@ from finetune.outliers import treat
 from finetune.records import RecordError
 from finetune.samples import find_samples
 from finetune.textures import Random
-from vision.domain import CLASSES, FACTS, WEIGHTS, Domain, Verdict, describe, digest
+from vision.domain import CLASSES, FACTS, WEIGHTS, Domain, Verdict, describe
 from vision.evidence import CheckpointError
-from vision.resnet import Classifier, Look, load_classifier
+from vision.resnet import Classifier, Look, digest, load_classifier
 from vision.study import Study, StudyError, read_study
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,7 @@ def looks(classifier: Classifier, named: Iterable[tuple[str, Image.Image]]) -> I
     while batch := list(islice(source, 16)):
         look = classifier.look([image for _, image in batch])
         for i, (name, image) in enumerate(batch):
-            one = slice(i, i + 1)
-            stages = None if look.stages is None else look.stages[one]
-            yield name, image, Look(look.logits[one], None, look.embedding[one], stages)
+            yield name, image, look.of(i)
 
 
 def described(classifier: Classifier, material: Material) -> tuple[NDArray[np.str_], NDArray[np.float32]]:

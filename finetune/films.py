@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from finetune.records import Split
-from finetune.samples import find_samples
+from finetune.samples import Sample, find_samples
 
 LABELS = ("NORMAL", "BACTERIAL", "VIRAL")
 
@@ -36,7 +36,7 @@ def find_films(root: Path) -> list[Film]:
     return [Film(s.path, kind, s.patient, s.split) for s, kind in zip(found, kinds, strict=True)]
 
 
-def load_pixels(films: Sequence[Film], side: int = 224) -> torch.Tensor:
+def load_pixels(films: Sequence[Film] | Sequence[Sample], side: int = 224) -> torch.Tensor:
     """(n, side, side) uint8 grey values, resized without keeping the aspect."""
     grey = [np.asarray(Image.open(f.path).convert("L").resize((side, side), Image.Resampling.BICUBIC)) for f in films]
     return torch.from_numpy(np.stack(grey))

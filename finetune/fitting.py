@@ -4,7 +4,6 @@ Knows tensors, one recipe and the transform that serves. Does not know folders, 
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from finetune.calibrate import calibrate
-from finetune.films import augment, occlude
+from finetune.films import augment, load_pixels, occlude
 from finetune.metrics import auc
-from finetune.progress import Progress
+from finetune.progress import run_epochs
 from finetune.samples import Sample
 from vision.resnet import Classifier, squash
 
@@ -41,19 +39,6 @@ class Recipe:
     rate: float = 2e-3
     patience: int = 10
     seed: int = 0
-
-
-class Stopping:
-    """Remembers the best epoch so far, across a kill."""
-
-    def __init__(self) -> None:
-        self.best, self.epoch = -1.0, 0
-
-    def state_dict(self) -> dict[str, float]:
-        return {"best": self.best, "epoch": self.epoch}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.best, self.epoch = state["best"], int(state["epoch"])
 
 
 def predict(classifier: Classifier, samples: Sequence[Sample], mirrored: bool) -> NDArray[np.float32]:
@@ -88,7 +73,7 @@ class Fit:
         self.model = model.to(self.device)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
         self.transform = squash(recipe.size, MEAN, STD)
-        self.grey = _load_grey(parts["train"], max(224, recipe.size))
+        self.grey = load_pixels(parts["train"], max(224, recipe.size))
         self.truth = torch.from_numpy(indices(parts["train"], labels))
         counts = torch.bincount(self.truth, minlength=len(labels))
         self.weight = (len(self.truth) / len(labels) / counts.clamp(min=1)).float().to(self.device)
@@ -100,27 +85,14 @@ class Fit:
 
     def run(self) -> Classifier:
         """The best epoch's classifier, calibrated."""
-        stopping = Stopping()
-        progress = Progress(self.out / "state.pt", self.model, self.average, self.optimizer, self.schedule, stopping)
-        best = Progress(self.out / "best.pt", self.average)
-        with SummaryWriter(str(self.out / "events")) as board:
-            for epoch in range(progress.restore(), self.recipe.epochs):
-                if epoch - stopping.epoch >= self.recipe.patience:
-                    break
-                started = time.perf_counter()
-                loss, value = self._learn(epoch), self._validate()
-                board.add_scalar("loss/train", loss, epoch + 1)
-                board.add_scalar("auc/val", value, epoch + 1)
-                seconds = time.perf_counter() - started
-                log.info("epoch %d: loss %.3f, validation AUC %.4f (%.0f s)", epoch + 1, loss, value, seconds)
-                if value >= stopping.best:
-                    stopping.best, stopping.epoch = value, epoch
-                    best.save(epoch)
-                progress.save(epoch + 1)
-        best.restore()
+        recipe, learnt = self.recipe, (self.model, self.optimizer, self.schedule)
+        run_epochs(self._epoch, recipe.epochs, recipe.patience, self.out, self.average, *learnt, measure="AUC", log=log)
         kept, films = self._kept(), self.parts["val"]
         found = calibrate(predict(kept, films, True), indices(films, self.labels), self.labels, positive_of(self.labels))
         return Classifier(kept.model, self.transform, found)
+
+    def _epoch(self, epoch: int) -> tuple[float, float]:
+        return self._learn(epoch), self._validate()
 
     def _learn(self, epoch: int) -> float:
         """One epoch; its mean loss."""
@@ -154,9 +126,3 @@ class Fit:
         truth = indices(self.parts["val"], self.labels)
         each = [auc(logits[:, k] - np.delete(logits, k, 1).max(1), truth == k) for k in range(len(self.labels))]
         return float(np.mean([value for value in each if value is not None]))
-
-
-def _load_grey(samples: Sequence[Sample], side: int) -> torch.Tensor:
-    """(n, side, side) uint8 grey values, squeezed."""
-    grey = [np.asarray(Image.open(s.path).convert("L").resize((side, side), Image.Resampling.BICUBIC)) for s in samples]
-    return torch.from_numpy(np.stack(grey))

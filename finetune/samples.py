@@ -5,15 +5,34 @@ Knows files, names and hashes. Does not know models or transforms.
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
 from finetune.records import RecordError, Split, patient_of, split_of
 
 log = logging.getLogger(__name__)
+T = TypeVar("T", bound="Digested")
+
+
+TRAINED_ON = "trained_on.txt"
+
+
+class Digested(Protocol):
+    """Something to teach with whose pixels a short hash stands for."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+class Saved(Protocol):
+    """A model with all that belongs to it."""
+
+    def save(self, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -57,3 +76,30 @@ def find_samples(root: Path, labels: Sequence[str] | None = None) -> list[Sample
         raise RecordError(f"There is no image to read in {root.name}/. It needs {wanted}, with image files in them.")
     log.info("%d images; %d more with pixels seen before, %d files that are no image", len(samples), equal, broken)
     return list(samples.values())
+
+
+def publish(model: Saved, out: Path) -> None:
+    """Save into `out`; a disk that is full leaves what stood there before."""
+    with tempfile.TemporaryDirectory(dir=out) as fresh:
+        model.save(Path(fresh))
+        for file in Path(fresh).iterdir():
+            file.chmod(0o644)
+            file.replace(out / file.name)
+
+
+def list_seen(seen: Iterable[Digested], folder: Path) -> None:
+    """Write down beside a model's weights what it was taught and tuned with."""
+    (folder / TRAINED_ON).write_text("".join(f"{digest}\n" for digest in sorted(s.digest for s in seen)), "utf-8")
+
+
+def leave_seen_out(found: Sequence[T], folder: Path, root: Path) -> tuple[list[T], int]:
+    """What of `root` the model in `folder` was not taught or tuned with, and how many were left out.
+
+    Raises RecordError when nothing is left.
+    """
+    listed = folder / TRAINED_ON
+    seen = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
+    left = [one for one in found if one.digest not in seen]
+    if not left:
+        raise RecordError(f"Every image in {root.name}/ was trained on. Evaluate on others.")
+    return left, len(found) - len(left)

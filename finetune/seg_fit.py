@@ -4,7 +4,6 @@ Knows tensors and one recipe. Does not know folders, layouts of masks or command
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,9 @@ from PIL import Image
 from scipy import ndimage
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from finetune.fitting import Stopping
-from finetune.progress import Progress
+from finetune.progress import run_epochs
 from finetune.records import RecordError, Split
 from finetune.seg_augment import deform, windows
 from finetune.seg_pairs import IGNORE, Pair
@@ -101,26 +98,14 @@ class Fit:
 
     def run(self) -> Segmenter:
         """The best epoch's segmenter."""
-        stopping = Stopping()
-        progress = Progress(self.out / "state.pt", self.model, self.average, self.optimizer, self.schedule, stopping)
-        best = Progress(self.out / "best.pt", self.average)
-        with SummaryWriter(str(self.out / "events")) as board:
-            for epoch in range(progress.restore(), self.recipe.epochs):
-                if epoch - stopping.epoch >= self.recipe.patience:
-                    break
-                started = time.perf_counter()
-                loss, value = self._learn(epoch), self._validate()
-                self.schedule.step(value)
-                board.add_scalar("loss/train", loss, epoch + 1)
-                board.add_scalar("dice/val", value, epoch + 1)
-                seconds = time.perf_counter() - started
-                log.info("epoch %d: loss %.3f, validation Dice %.4f (%.0f s)", epoch + 1, loss, value, seconds)
-                if value >= stopping.best:
-                    stopping.best, stopping.epoch = value, epoch
-                    best.save(epoch)
-                progress.save(epoch + 1)
-        best.restore()
+        recipe, learnt = self.recipe, (self.model, self.optimizer, self.schedule)
+        run_epochs(self._epoch, recipe.epochs, recipe.patience, self.out, self.average, *learnt, measure="Dice", log=log)
         return self._unweighted()
+
+    def _epoch(self, epoch: int) -> tuple[float, float]:
+        loss, value = self._learn(epoch), self._validate()
+        self.schedule.step(value)
+        return loss, value
 
     def _learn(self, epoch: int) -> float:
         """One epoch; its mean loss."""

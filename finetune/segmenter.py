@@ -10,13 +10,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from finetune.classifier import TRAINED_ON, publish
 from finetune.records import RecordError
+from finetune.samples import leave_seen_out, list_seen, publish
 from finetune.seg_fit import Fit, Recipe, parts_of
 from finetune.seg_grade import draw_pair, grade, sheet, summarise
 from finetune.seg_pairs import Pair, find_pairs
@@ -28,16 +28,15 @@ SHIPPED = Path(__file__).parents[1] / "models/unet-lungs"
 WORST = 12
 
 
-def train(data: Path, out: Path, recipe: Recipe) -> Segmenter:
-    """Train one segmenter and export it to `out`, with the hashes of the films that it has seen."""
+def train(data: Path, out: Path, recipe: Recipe) -> tuple[Segmenter, list[Pair]]:
+    """Train one segmenter and export it to `out`, with the hashes of the films that it has seen; and the pairs held out."""
     pairs, classes = find_pairs(data)
     parts = parts_of(pairs, classes)
     out.mkdir(parents=True, exist_ok=True)
     segmenter = Fit(parts, classes, recipe, out).run()
-    publish(cast(Any, segmenter), out)
-    used = sorted(pair.digest for pair in [*parts["train"], *parts["val"]])
-    (out / TRAINED_ON).write_text("\n".join(used) + "\n", "utf-8")
-    return segmenter
+    publish(segmenter, out)
+    list_seen([*parts["train"], *parts["val"]], out)
+    return segmenter, parts["test"]
 
 
 def evaluate(segmenter: Segmenter, pairs: Sequence[Pair], picture: Path | None = None, rounds: int = 1000) -> dict[str, Any]:
@@ -53,13 +52,7 @@ def evaluate(segmenter: Segmenter, pairs: Sequence[Pair], picture: Path | None =
 
 def unseen(data: Path, folder: Path, classes: tuple[str, ...]) -> tuple[list[Pair], int]:
     """The pairs of `data` that `folder`'s segmenter was neither trained nor stopped on, and how many were left out."""
-    pairs, _ = find_pairs(data, classes)
-    listed = folder / TRAINED_ON
-    used = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
-    left = [pair for pair in pairs if pair.digest not in used]
-    if not left:
-        raise RecordError(f"Every film in {data.name}/ was trained on. Evaluate on others.")
-    return left, len(pairs) - len(left)
+    return leave_seen_out(find_pairs(data, classes)[0], folder, data)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -89,8 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pairs, left_out = unseen(args.data, args.model, segmenter.classes)
         return {**evaluate(segmenter, pairs, args.sheet), "left_out_as_trained_on": left_out}
     recipe = Recipe(args.size, args.epochs, args.batch, args.rate, args.patience, args.seed, args.crops)
-    segmenter = train(args.data, args.out, recipe)
-    held_out = [pair for pair in find_pairs(args.data)[0] if pair.split == "test"]
+    segmenter, held_out = train(args.data, args.out, recipe)
     return evaluate(segmenter, held_out, args.sheet) if held_out else {"n": 0}
 
 

@@ -21,11 +21,11 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, 
 
 from finetune import classifier as command
 from finetune.calibrate import SENSITIVITY, calibrate
-from finetune.classifier import cross_fit, evaluate, main, publish, split_samples, unseen
+from finetune.classifier import cross_fit, evaluate, main, split_samples, unseen
 from finetune.fitting import MEAN, STD, Fit, Recipe, predict
 from finetune.metrics import bootstrap, expected_calibration_error, grade
 from finetune.records import RecordError, split_of
-from finetune.samples import Sample, find_samples
+from finetune.samples import TRAINED_ON, Sample, find_samples, publish
 from vision.evidence import CheckpointError
 from vision.resnet import Calibration, Classifier, load_classifier, resnet34, squash
 
@@ -305,10 +305,10 @@ def test_equal_pixels_are_one_film_whatever_the_file_is_called(tmp_path: Path) -
 def test_what_was_trained_on_is_never_measured_on(films: Path, tmp_path: Path) -> None:
     samples = find_samples(films)
     used = [s.digest for s in samples if s.split != "test"]
-    (tmp_path / command.TRAINED_ON).write_text("\n".join(used))
+    (tmp_path / TRAINED_ON).write_text("\n".join(used))
     left, count = unseen(films, tmp_path, LABELS)
     assert {s.digest for s in left}.isdisjoint(used) and count == len(used)
-    (tmp_path / command.TRAINED_ON).write_text("\n".join(s.digest for s in samples))
+    (tmp_path / TRAINED_ON).write_text("\n".join(s.digest for s in samples))
     with pytest.raises(RecordError, match="trained on"):
         unseen(films, tmp_path, LABELS)
 
@@ -318,7 +318,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {tests!r}]
 from test_classifier import tiny_classifier
-from finetune.classifier import publish
+from finetune.samples import publish
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 publish(tiny_classifier(), Path({out!r}))

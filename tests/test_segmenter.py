@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from finetune.classifier import TRAINED_ON
 from finetune.records import RecordError
+from finetune.samples import TRAINED_ON
 from finetune.seg_augment import deform, windows
 from finetune.seg_fit import Fit, Recipe, add_to_logits, parts_of, pooled_dice
 from finetune.seg_grade import grade, summarise

@@ -4,7 +4,6 @@ Knows one linear head on what the classifier's stages saw, and two facts of the 
 head was fitted (`finetune/domain.py`).
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from vision.evidence import CheckpointError
-from vision.resnet import Look
+from vision.resnet import Look, digest
 from vision.study import Study
 
 WEIGHTS, FACTS = "domain.safetensors", "domain.json"
@@ -61,8 +60,8 @@ class Domain:
     population: float
 
     @classmethod
-    def load(cls, folder: Path) -> "Domain | None":
-        """The check that lies beside a classifier's weights; None where there is none.
+    def load(cls, folder: Path, weights: str | None = None) -> "Domain | None":
+        """The check that lies beside a classifier's weights, whose `digest` may be given; None where there is none.
 
         Raises CheckpointError when it is damaged, or was fitted to other weights than those beside it.
         """
@@ -80,7 +79,7 @@ class Domain:
                 raise ValueError("not a number")
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"The domain check in {folder.name} cannot be read. {again}") from error
-        if fitted_to != digest(folder):
+        if fitted_to != (weights or digest(folder)):
             raise CheckpointError(f"The domain check in {folder.name} was fitted to another classifier. {again}")
         return head
 
@@ -113,12 +112,6 @@ def describe(images: list[Image.Image], look: Look) -> NDArray[np.float32]:
     size = (_THUMBNAIL, _THUMBNAIL)
     grey = [np.asarray(image.convert("L").resize(size, Image.Resampling.BOX), np.float32).ravel() / 255 for image in images]
     return np.concatenate([look.stages, np.stack(grey)], 1)
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 of a classifier's weights, which a head belongs to."""
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _obvious(study: Study) -> Reason | None:

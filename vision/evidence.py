@@ -52,7 +52,10 @@ class Peak:
 
 @dataclass(frozen=True)
 class Finding:
-    """One label with its calibrated probability; `trusted` says whether its map may be shown to the model, `doubt` why not."""
+    """One label with its calibrated probability; `trusted` says whether its map may be shown to the model, `doubt` why not.
+
+    `inside` is the share of the map's mass that lies in the lungs of a mask; None without one.
+    """
 
     label: str
     probability: float
@@ -60,6 +63,7 @@ class Finding:
     trusted: bool = False
     peak: Peak | None = None
     doubt: str | None = None
+    inside: float | None = None
 
 
 Item = Literal["labels", "map"]
@@ -90,9 +94,14 @@ class Evidence:
     @property
     def pointer(self) -> Finding | None:
         """The finding whose map may be built on; None when there is none, or when the map is switched off."""
-        if "map" not in self.items or {"not_a_radiograph", "outside_population"} & set(self.notes):
+        if "map" not in self.items or self.is_withheld:
             return None
         return next((finding for finding in self.findings if finding.trusted and finding.peak), None)
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the classifier has no say about this image, whatever it found."""
+        return bool({"not_a_radiograph", "outside_population"} & set(self.notes))
 
     @property
     def is_in_domain(self) -> bool:

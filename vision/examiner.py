@@ -3,7 +3,6 @@
 Knows the classifier, the domain check and the saliency map, and the order in which they speak. Does not know language.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 
 from vision.domain import Domain
 from vision.evidence import Evidence, Finding, Refusal
-from vision.resnet import Classifier, load_classifier
+from vision.resnet import Classifier, digest, load_classifier
 from vision.saliency import Reference, explain
 from vision.study import Study
 
@@ -62,8 +61,7 @@ class Examiner:
 def load_examiner(path: Path, device: str = "cpu") -> Examiner:
     """The classifier at `path` (a folder, or a `.pth`) with whatever gates lie beside its weights. Raises CheckpointError."""
     classifier = load_classifier(path, device)
-    domain = Domain.load(path) if path.is_dir() else None
-    weights = path / "model.safetensors" if path.is_dir() else path
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Examiner(classifier, domain, path.name, digest, Reference.load(path) if path.is_dir() else Reference())
+    weights = digest(path)
+    if path.is_file():
+        return Examiner(classifier, None, path.name, weights)
+    return Examiner(classifier, Domain.load(path, weights), path.name, weights, Reference.load(path, weights))

@@ -3,6 +3,7 @@
 Knows pixels and one checkpoint of transformers' image classifiers. Does not know language, evidence or how it was trained.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -72,24 +73,22 @@ class Look:
 
     `logits` (n, k); `features` (n, channels, h, w), the maps before pooling, None for an architecture that has none;
     `embedding` (n, channels), their mean, or the logits where there are no maps. `stages` (n, d) summarises the maps of
-    every stage, first to last, for the domain check (see `_summary`); None likewise.
+    every stage, first to last, for the domain check (see `_summary`); None likewise, and where it was not asked for.
+    `pixels` (n, 3, height, width) are what the pass was given.
     """
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32] | None
     embedding: NDArray[np.float32]
     stages: NDArray[np.float32] | None = None
+    pixels: torch.Tensor | None = None
 
     def of(self, index: int) -> "Look":
         """What the pass gave for one of the images."""
         one = slice(index, index + 1)
-        features, stages = self.features, self.stages
-        return Look(
-            self.logits[one],
-            None if features is None else features[one],
-            self.embedding[one],
-            None if stages is None else stages[one],
-        )
+        features, stages = (None if maps is None else maps[one] for maps in (self.features, self.stages))
+        pixels = None if self.pixels is None else self.pixels[one]
+        return Look(self.logits[one], features, self.embedding[one], stages, pixels)
 
 
 class Classifier:
@@ -117,25 +116,26 @@ class Classifier:
         return self.see(self.pixels(images))
 
     @torch.inference_mode()
-    def see(self, pixels: torch.Tensor) -> Look:
+    def see(self, pixels: torch.Tensor, with_stages: bool = True) -> Look:
         """One forward pass over `pixels` as `pixels()` makes them."""
         weight = next(self.model.parameters())
-        pixels = pixels.to(weight.device, weight.dtype, memory_format=torch.channels_last)
+        given = pixels.to(weight.device, weight.dtype, memory_format=torch.channels_last)
         if self.head is None:
-            logits = self.model(pixel_values=pixels).logits.float().cpu().numpy()
-            return Look(logits, None, logits)
+            logits = self.model(pixel_values=given).logits.float().cpu().numpy()
+            return Look(logits, None, logits, pixels=pixels)
         model = cast(Any, self.model)
-        seen = model.resnet(pixels, output_hidden_states=True)
+        seen = model.resnet(given, output_hidden_states=with_stages)
         logits = model.classifier(seen.pooler_output).float().cpu().numpy()
         features = seen.last_hidden_state.float().cpu().numpy()
-        embedding, stages = seen.pooler_output.flatten(1), _summary(seen.hidden_states)
-        return Look(logits, features, embedding.float().cpu().numpy(), stages.float().cpu().numpy())
+        embedding = seen.pooler_output.flatten(1).float().cpu().numpy()
+        stages = _summary(seen.hidden_states).float().cpu().numpy() if with_stages else None
+        return Look(logits, features, embedding, stages, pixels)
 
     def logits(self, images: Sequence[Image.Image], mirrored: bool = True) -> NDArray[np.float32]:
         """(n, k) logits, with `mirrored` averaged with those of the mirrored images (test-time augmentation)."""
         pixels = self.pixels(images)
-        plain = self.see(pixels).logits
-        return np.float32(0.5) * (plain + self.see(pixels.flip(-1)).logits) if mirrored else plain
+        plain = self.see(pixels, with_stages=False).logits
+        return np.float32(0.5) * (plain + self.see(pixels.flip(-1), with_stages=False).logits) if mirrored else plain
 
     def save(self, folder: Path) -> None:
         """Write weights (16-bit safetensors), configuration, transform and calibration into `folder`."""
@@ -188,6 +188,12 @@ def load_classifier(path: Path, device: str = "cpu") -> Classifier:
         raise CheckpointError(f"{message} Copy it again, or train it with python -m finetune.classifier.") from error
     classifier.model.to(device)
     return classifier
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a classifier's weights, in its folder or its `.pth`: what is fitted to them belongs to no others."""
+    with (path / "model.safetensors" if path.is_dir() else path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_folder(folder: Path) -> Classifier:

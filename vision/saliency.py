@@ -18,10 +18,9 @@ from PIL import Image
 from scipy import ndimage
 
 from vision import burned_in
-from vision.domain import digest
 from vision.evidence import CheckpointError, Heatmap, Mask, Peak, Side, Zone
 from vision.lung_prior import GRID, Lungs, find_lungs
-from vision.resnet import Classifier, Look
+from vision.resnet import Classifier, Look, digest
 from vision.tiling import Box
 
 Floats = NDArray[np.float32]
@@ -65,8 +64,8 @@ class Reference:
     limits: Limits = Limits()
 
     @classmethod
-    def load(cls, folder: Path) -> "Reference":
-        """The reference beside a classifier's weights; an empty one where there is none.
+    def load(cls, folder: Path, weights: str | None = None) -> "Reference":
+        """The reference beside a classifier's weights, whose `digest` may be given; an empty one where there is none.
 
         Raises CheckpointError when it is damaged, or was made with other weights than those beside it.
         """
@@ -82,7 +81,7 @@ class Reference:
                 raise ValueError("not (2, h, w) numbers")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"The saliency reference in {folder.name} cannot be read. {again}") from error
-        if fitted_to != digest(folder):
+        if fitted_to != (weights or digest(folder)):
             raise CheckpointError(f"The saliency reference in {folder.name} was made with another classifier. {again}")
         return cls(maps, limits)
 
@@ -145,13 +144,13 @@ def explain(
     Raises ValueError for a label that the classifier does not have.
     """
     weights = target(classifier, label)
-    if weights is None or look.features is None:
+    pixels = look.pixels
+    if weights is None or look.features is None or pixels is None:
         return Saliency(None, False, "no_map", None)
     cells = look.features.shape[2:]
     base: Floats | None = reference.maps.get(label)
     if base is None or base.shape[1:] != cells:
         base = np.zeros((2, *cells), np.float32)
-    pixels = classifier.pixels([image])
     size = (int(pixels.shape[2]), int(pixels.shape[3]))
     said = contrast(look.features[0], weights)
     plain = whole = _laid(said - base[0], size)
@@ -161,7 +160,8 @@ def explain(
     if not heatmap.values.any():
         return Saliency(heatmap, False, "empty", None)
     down, right = (max(1, round(SHIFT * side)) for side in size)
-    moved = classifier.see(F.pad(pixels[..., :-down, :-right], (right, 0, down, 0), mode="replicate"))
+    shifted = F.pad(pixels[:1, :, :-down, :-right], (right, 0, down, 0), mode="replicate")
+    moved = classifier.see(shifted, with_stages=False)
     again = _laid(contrast(cast(Floats, moved.features)[0], weights) - base[0], size, (down, right))
     return _judge(heatmap, image, lungs, GRID / cells[1], _correlation(plain, again), reference.limits)
 

@@ -28,7 +28,7 @@ def shown_probabilities(evidence: Evidence | None) -> dict[str, float]:
 
     None when the classifier was not used, does not apply to this image, or was switched off.
     """
-    if evidence is None or _is_withheld(evidence) or "labels" not in evidence.items:
+    if evidence is None or evidence.is_withheld or "labels" not in evidence.items:
         return {}
     told = evidence.probabilities or {finding.label: finding.probability for finding in evidence.findings}
     return {label: told[label] for label in sorted(told, key=lambda label: -told[label]) if 0 <= told[label] <= 1}
@@ -47,11 +47,7 @@ def trusted_peaks(evidence: Evidence | None) -> list[tuple[str, Peak]]:
 
 def _mapped(evidence: Evidence | None) -> tuple[Finding, ...]:
     """The findings whose maps may be spoken of."""
-    return () if evidence is None or _is_withheld(evidence) or "map" not in evidence.items else evidence.findings
-
-
-def _is_withheld(evidence: Evidence) -> bool:
-    return bool({"not_a_radiograph", "outside_population"} & set(evidence.notes))
+    return () if evidence is None or evidence.is_withheld or "map" not in evidence.items else evidence.findings
 
 
 def name_label(label: str, language: Language) -> str:

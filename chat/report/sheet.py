@@ -13,6 +13,9 @@ from chat.report.rules import name_label, percent, shown_probabilities
 from chat.report.words import BESIDE, MARKS, TITLES, WRITTEN_BY
 from chat.report.write import Report, Section, Sentence
 from chat.wording import Language
+from vision.evidence import Evidence
+from vision.overlay import draw_heatmap
+from vision.study import Study
 
 LARGEST_SIDE = 1200
 """Pixels; an overlay is shrunk to this, for a report is read on a page and an image may have 200 million."""
@@ -67,6 +70,12 @@ class Sheet:
     @property
     def words(self) -> dict[str, str]:
         return TITLES[self.language]
+
+
+def overlay_of(study: Study, evidence: Evidence | None) -> Image.Image | None:
+    """The image under the map that the report may speak of; None where there is none."""
+    pointer = evidence.pointer if evidence else None
+    return draw_heatmap(study.image, pointer.heatmap) if pointer and pointer.heatmap else None
 
 
 def lay_out(report: Report, overlay: Image.Image | None = None, weights: Sequence[Weights] = ()) -> Sheet:

@@ -13,10 +13,9 @@ from tqdm import tqdm
 from chat.assistant import Assistant
 from chat.engine.base import Sampling
 from chat.report.export import export, kind_of
-from chat.report.sheet import Weights
+from chat.report.sheet import Weights, overlay_of
 from chat.report.write import write_report
 from chat.wording import SECTIONS, Language
-from vision.overlay import draw_heatmap
 from vision.study import Study
 
 
@@ -31,9 +30,7 @@ def report(
     with tqdm(total=len(SECTIONS), unit="section", disable=None) as bar:
         for step in write_report(assistant, study, evidence, language, sampling):
             bar.update(len(step.sections) - bar.n)
-    pointer = evidence.pointer if evidence else None
-    overlay = draw_heatmap(study.image, pointer.heatmap) if pointer and pointer.heatmap else None
-    out.write_bytes(export(step, kind, overlay, weights))
+    out.write_bytes(export(step, kind, overlay_of(study, evidence), weights))
     if step.trouble:
         print(f"hilum: the model could not write all of it; rules did. {step.trouble}", file=sys.stderr)
 

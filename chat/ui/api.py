@@ -15,11 +15,11 @@ import gradio as gr
 from chat.assistant import Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
 from chat.report.export import as_object
-from chat.report.sheet import lay_out
+from chat.report.sheet import lay_out, overlay_of
 from chat.report.write import write_report
 from chat.ui.desk import Desk, inside
 from chat.ui.diary import log_answer, log_bug, log_refusal
-from chat.ui.reporting import overlay_of, weights_of
+from chat.ui.reporting import weights_of
 from chat.ui.words import explain
 from chat.wording import LANGUAGES, Language, language_of
 from vision.evidence import ITEMS, Evidence, Item

@@ -14,16 +14,12 @@ import gradio as gr
 
 from chat.assistant import Assistant, RequestError
 from chat.report.export import KINDS, Kind, export
-from chat.report.rules import trusted_peaks
-from chat.report.sheet import Weights
+from chat.report.sheet import Weights, overlay_of
 from chat.report.write import write_report
 from chat.ui import report_panel
 from chat.ui.desk import Desk, Draft
 from chat.ui.diary import log_bug
 from chat.ui.handlers import to_sampling
-from vision.evidence import Evidence
-from vision.overlay import draw_heatmap
-from vision.study import Study
 
 SECONDS_BETWEEN_DRAWINGS = 0.1
 
@@ -87,12 +83,6 @@ class Reporting:
         data = export(draft.report, kind, overlay_of(draft.study, draft.evidence), weights_of(self.assistant))
         file = {"name": f"hilum-report.{kind}", "mime": MIME[kind], "data": base64.b64encode(data).decode("ascii")}
         return drawn | {"file": file}
-
-
-def overlay_of(study: Study, evidence: Evidence | None) -> Any:
-    """The image under the map that the report may speak of; None where there is none."""
-    pointer = evidence.pointer if evidence and trusted_peaks(evidence) else None
-    return draw_heatmap(study.image, pointer.heatmap) if pointer and pointer.heatmap else None
 
 
 def weights_of(assistant: Assistant) -> list[Weights]:
