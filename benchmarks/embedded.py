@@ -10,67 +10,27 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from benchmarks import machine
-from chat.engine.base import Sampling
+from benchmarks.embedded_talk import measure_blank, measure_follow_ups, measure_reach, measure_references
+from benchmarks.examination import GREEDY, Examination, Reply, share
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
 from chat.prompt import View, layout
 from chat.wording import LANGUAGES, Language, language_of
-from finetune import ask_films, ask_other, ask_scenes
-from finetune.exchange import Exchange
+from finetune import ask_films, ask_scenes
 from finetune.films import Film, find_films
-from finetune.oddities import draw_oddity
 from finetune.phantom import draw_phantom
 from finetune.scenes import HELD_OUT, Scene, draw_scene
 from vision.tiling import Box
 
 log = logging.getLogger("benchmarks.embedded")
 SEED = 90_000
-GREEDY = Sampling(max_new_tokens=96, temperature=0)
-Claim = Callable[[str, str, Language], str | None]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One answered question, and whether its claim was right."""
-
-    exchange: Exchange
-    language: Language
-    answer: str
-    claim: str | None
-    right: bool
-
-
-class Examination:
-    """Asks an engine questions about images and keeps every reply."""
-
-    def __init__(self, engine: LocalEngine) -> None:
-        self.engine = engine
-        self.replies: list[Reply] = []
-
-    def answer(self, image: Image.Image, exchange: Exchange, language: Language) -> str:
-        view = View("overview", Box(0, 0, *image.size), image)
-        messages = layout(exchange.question, (), [view], (), (), language)
-        return "".join(delta.text for delta in self.engine.stream(messages, GREEDY, "bench")).strip()
-
-    def ask(self, image: Image.Image, exchange: Exchange, language: Language, claim_of: Claim) -> Reply:
-        said = self.answer(image, exchange, language)
-        claim = claim_of(said, exchange.kind, language)
-        reply = Reply(exchange, language, said, claim, claim == exchange.claim)
-        self.replies.append(reply)
-        return reply
-
-
-def share(values: Iterable[bool]) -> float:
-    kept = list(values)
-    return round(sum(kept) / len(kept), 4) if kept else float("nan")
 
 
 def open_film(film: Film) -> Image.Image:
@@ -158,28 +118,6 @@ def measure_held_out_pairs(exam: Examination, count: int) -> float:
     return share(reply.right for reply in replies)
 
 
-def measure_oddities(exam: Examination, count: int) -> float:
-    """How often the model says that it cannot tell, on pictures that are neither film nor scene."""
-    replies = []
-    for number in range(count):
-        rng = np.random.default_rng([SEED, 5, number])
-        language = LANGUAGES[number % 2]
-        exchange = ask_other.ask_about_oddity(rng, language, 1)[0]
-        replies.append(exam.ask(draw_oddity(rng), exchange, language, ask_other.claim_of))
-    return share(reply.right for reply in replies)
-
-
-def measure_blank(exam: Examination, count: int) -> float:
-    """How often a plain grey square is still called pneumonia or not: it should be neither seen nor guessed."""
-    said = []
-    for number in range(count):
-        rng = np.random.default_rng([SEED, 6, number])
-        language = LANGUAGES[number % 2]
-        exchange = ask_films.ask_film_kind(0, "pneumonia", None, rng, language)
-        said.append(exam.answer(Image.new("RGB", (336, 336), (110, 110, 110)), exchange, language))
-    return share(ask_films.claim_of(text, "pneumonia", LANGUAGES[i % 2]) == "yes" for i, text in enumerate(said))
-
-
 def measure_speed(exam: Examination, count: int = 10) -> dict[str, float]:
     """Median seconds to the first token of a first question, and tokens per second after it."""
     first, rates = [], []
@@ -210,8 +148,10 @@ def measure(exam: Examination, data: Path | None, count: int) -> dict[str, objec
     result["phantoms"] = measure_phantoms(exam, count, held_out=False)
     result["phantoms_held_out_phrasings"] = measure_phantoms(exam, count, held_out=True)
     result["held_out_pairs"] = measure_held_out_pairs(exam, count)
-    result["oddities_declined"] = measure_oddities(exam, count)
-    result["blank_called_pneumonia"] = measure_blank(exam, 20)
+    result["follow_ups"] = measure_follow_ups(exam, count)
+    result["references"] = measure_references(exam, count)
+    result["reach"] = measure_reach(exam, count)
+    result["blank"] = measure_blank(exam, count)
     result["answered_in_the_language_asked"] = share(
         language_of(r.answer, "en") == r.language for r in exam.replies if r.answer
     )

@@ -36,6 +36,7 @@ _EVIDENCE = {
         "none": "분류기는 어느 쪽도 뒷받침하지 않습니다.",
         "probability": "{label} 확률 {percent}%.",
         "peak": "주목 위치: 환자의 {side} 폐 {zone}.",
+        "inside": "주목 지도의 {percent}%가 폐 안에 있습니다.",
         "not_a_radiograph": "흉부 X선으로 보이지 않아 분류기를 쓰지 않았습니다.",
         "outside_population": "학습한 소아 집단 밖의 영상이라 확률은 싣지 않습니다.",
         "map_untrusted": "주목 지도는 믿을 수 없어 제외했습니다.",
@@ -47,6 +48,7 @@ _EVIDENCE = {
         "none": "The classifier supports no label.",
         "probability": "Probability of {label} {percent}%.",
         "peak": "Attention peaks in the patient's {side} {zone} lung.",
+        "inside": "{percent}% of the attention map lies inside the lungs.",
         "not_a_radiograph": "This does not look like a chest X-ray, so no classifier was used.",
         "outside_population": "Outside the children it was trained on, so no probability is given.",
         "map_untrusted": "The attention map was not trustworthy and is left out.",
@@ -150,18 +152,19 @@ def evidence_lines(evidence: Evidence, language: Language) -> list[str]:
     """The hedged lines that stand for `evidence` in a prompt; none when there is nothing to say."""
     words, names = _EVIDENCE[language], _LABELS[language]
     lines: list[str] = []
-    withheld = {"not_a_radiograph", "outside_population"} & set(evidence.notes)
-    if evidence.findings and not withheld and "labels" in evidence.items:
+    if evidence.findings and not evidence.is_withheld and "labels" in evidence.items:
         named = [names.get(label, label) for label in evidence.labels]
         joined = (", " if language == "ko" else " and ").join(named)
         kind = ("none", "one", "several")[min(2, len(named))]
         lines.append(words[kind].format(labels=joined))
-    for finding in () if withheld else evidence.findings:
+    for finding in () if evidence.is_withheld else evidence.findings:
         if "labels" in evidence.items:
             label = names.get(finding.label, finding.label)
             lines.append(words["probability"].format(label=label, percent=min(99, max(1, round(100 * finding.probability)))))
         if "map" in evidence.items and finding.trusted and finding.peak:
             lines.append(_peak_line(finding.peak, language))
+            if finding.inside is not None:
+                lines.append(words["inside"].format(percent=round(100 * finding.inside)))
     lines += [words[note] for note in evidence.notes if note != "map_untrusted" or "map" in evidence.items]
     return [words["head"], *lines] if lines else []
 

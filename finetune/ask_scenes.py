@@ -20,7 +20,7 @@ from finetune.scenes import Scene
 __all__ = ["FOLLOW_UPS", "KINDS", "ask_about_scene", "ask_kind", "claim_of"]
 
 ODDS = {
-    "colour": 10, "shape": 9, "position": 11, "count": 15, "exists": 10, "size": 6, "largest": 8, "relation": 7,
+    "colour": 10, "shape": 9, "position": 14, "count": 15, "exists": 10, "size": 6, "largest": 8, "relation": 7,
     "check": 7, "describe": 6, "each": 16, "read": 2, "background": 4, "search": 6, "domain": 4,
 }  # fmt: skip
 KINDS = tuple(ODDS)
@@ -46,6 +46,13 @@ def ask_kind(scene: Scene, kind: str, rng: Random, language: Language, held_out:
     """One exchange of a kind of KINDS, or None when the scene cannot carry it. Raises ValueError for another kind."""
     said = _ask(Speaker(scene, rng, language, held_out), kind)
     return said.exchange if said else None
+
+
+def ask_boxed(scene: Scene, index: int, rng: Random, language: Language, held_out: bool = False) -> Exchange:
+    """What item `index` is, asked about a box around it."""
+    speaker, item = Speaker(scene, rng, language, held_out), scene.items[index]
+    noun = speaker.noun(Ref(kind=item.kind, colour=item.colour))
+    return Exchange(speaker.question("boxed"), speaker.answer("boxed", it=noun), "boxed", f"{item.colour} {item.kind}")
 
 
 def _ask(speaker: Speaker, kind: str) -> Said | None:

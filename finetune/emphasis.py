@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from finetune.scene_words import COLOURS_KO, KINDS_KO, NUMBERS, SIZES_KO
 
-CLAIM = 4.0
+CLAIM = 8.0
 """How many times a token of a claim counts."""
 
 _WHOLE = frozenset(

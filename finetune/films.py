@@ -39,7 +39,7 @@ def find_films(root: Path) -> list[Film]:
 def load_pixels(films: Sequence[Film] | Sequence[Sample], side: int = 224) -> torch.Tensor:
     """(n, side, side) uint8 grey values, resized without keeping the aspect."""
     grey = [np.asarray(Image.open(f.path).convert("L").resize((side, side), Image.Resampling.BICUBIC)) for f in films]
-    return torch.from_numpy(np.stack(grey))
+    return torch.from_numpy(np.stack(grey) if grey else np.zeros((0, side, side), np.uint8))
 
 
 def uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:

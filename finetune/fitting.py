@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from finetune.calibrate import calibrate
-from finetune.films import augment, load_pixels, occlude
+from finetune.films import Film, augment, load_pixels, occlude
 from finetune.metrics import auc
 from finetune.progress import run_epochs
 from finetune.samples import Sample
@@ -41,7 +41,7 @@ class Recipe:
     seed: int = 0
 
 
-def predict(classifier: Classifier, samples: Sequence[Sample], mirrored: bool) -> NDArray[np.float32]:
+def predict(classifier: Classifier, samples: Sequence[Sample] | Sequence[Film], mirrored: bool) -> NDArray[np.float32]:
     """(n, k) logits of the files, through the very transform that serves."""
     batches = (samples[start : start + 32] for start in range(0, len(samples), 32))
     return np.concatenate([classifier.logits([Image.open(s.path).convert("RGB") for s in b], mirrored) for b in batches])

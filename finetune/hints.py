@@ -50,7 +50,7 @@ def pointed_to(evidence: Evidence | None) -> str | None:
 
 def is_withheld(evidence: Evidence) -> bool:
     """Whether a prompt shows neither label nor probability."""
-    return not evidence.findings or bool({"not_a_radiograph", "outside_population"} & set(evidence.notes))
+    return not evidence.findings or evidence.is_withheld
 
 
 def trusted_peak(evidence: Evidence | None) -> Peak | None:
@@ -87,7 +87,8 @@ def _undecided(rng: Random, given: float | None) -> Evidence:
 
 def _findings(chance: float, rng: Random, peak: Peak | None) -> tuple[Finding, ...]:
     """Mostly pneumonia alone; sometimes the label that leads, sometimes both."""
-    pneumonia = Finding("PNEUMONIA", chance, trusted=peak is not None, peak=peak)
+    inside = float(rng.beta(9, 2)) if peak and rng.random() < 0.8 else None
+    pneumonia = Finding("PNEUMONIA", chance, trusted=peak is not None, peak=peak, inside=inside)
     normal = Finding("NORMAL", 1 - chance)
     way = rng.random()
     if way < 0.6 or (peak and way < 0.8):

@@ -20,12 +20,14 @@ from chat.wording import LANGUAGES, Language, answer_in, evidence_lines, search_
 from finetune import canvas
 from finetune.ask_films import ask_about_film, ask_about_phantom, ask_film_kind, draw_evidence
 from finetune.ask_other import ask_about_oddity, ask_other
-from finetune.ask_scenes import ask_about_scene, ask_kind
+from finetune.ask_scenes import ask_about_scene, ask_boxed, ask_kind
 from finetune.exchange import Exchange, Random, closed_answer
 from finetune.films import LABELS, augment
 from finetune.oddities import draw_oddity
 from finetune.phantom import draw_phantom
-from finetune.scenes import Scene, draw_scene
+from finetune.quiz import ask_quiz
+from finetune.references import around, draw_search, share_inside
+from finetune.scenes import draw_scene
 from vision.tiling import Box, cut, even_tiles
 
 MOST_TOKENS = 1100
@@ -37,22 +39,36 @@ LENGTHS = 32
 Lesson = tuple[Message, ...]
 
 
+NEW = 0.6
+"""The share of lessons about films that the eyes have not learnt from, where there are any: what a patch says of a film that
+it was taught with is never wrong, and a model that only meets such films learns that it needs no hints."""
+
+
 @dataclass(frozen=True)
 class Films:
-    """Films to teach with: (n, h, w) uint8 grey and (n,) labels as in `finetune.films.LABELS`."""
+    """Films to teach with: (n, h, w) uint8 grey and (n,) labels as in `finetune.films.LABELS`.
+
+    `chances` (n,) are the probabilities of pneumonia by a classifier that has not learnt from them, NaN where there are none;
+    the films that have one are those that the eyes have not learnt from either.
+    """
 
     pixels: torch.Tensor
     labels: torch.Tensor
+    chances: torch.Tensor | None = None
 
-    def draw(self, rng: Random) -> tuple[Image.Image, int]:
-        """A film of a label drawn 45/30/25 among those there are, stretched and padded at random, never mirrored."""
+    def draw(self, rng: Random) -> tuple[Image.Image, int, float | None]:
+        """A film, its label, drawn 45/30/25 among those there are, and its chance; stretched and padded, never mirrored."""
         labels = self.labels.numpy()
-        wanted = np.array([0.45, 0.3, 0.25]) * (np.bincount(labels, minlength=len(LABELS)) > 0)
+        chances = np.full(len(labels), np.nan) if self.chances is None else self.chances.numpy()
+        is_new = ~np.isnan(chances)
+        among = np.flatnonzero(is_new == (rng.random() < NEW)) if 0 < is_new.sum() < len(labels) else np.arange(len(labels))
+        wanted = np.array([0.45, 0.3, 0.25]) * (np.bincount(labels[among], minlength=len(LABELS)) > 0)
         label = int(rng.choice(len(LABELS), p=wanted / wanted.sum()))
-        index = int(rng.choice(np.flatnonzero(labels == label)))
+        index = int(rng.choice(among[labels[among] == label]))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         grey, _ = augment(self.pixels[index : index + 1], canvas.SIDE, generator, flip=False)
-        return Image.fromarray((grey[0, 0] * 255).to(torch.uint8).numpy()).convert("RGB"), label
+        image = Image.fromarray((grey[0, 0] * 255).to(torch.uint8).numpy()).convert("RGB")
+        return image, label, float(chances[index]) if is_new[index] else None
 
 
 def _turns(exchanges: Sequence[Exchange]) -> list[Turn]:
@@ -76,50 +92,70 @@ def _mixed(rng: Random, exchanges: list[Exchange], language: Language) -> list[E
     return exchanges
 
 
+def _dialogue(rng: Random, language: Language, ask: Callable[[int, Language], list[Exchange]]) -> list[Exchange]:
+    """A dialogue that ends in `language`; one in eight begins in the other."""
+    turns = _draw_turns(rng)
+    if rng.random() > 0.12:
+        return _mixed(rng, ask(turns, language), language)
+    first = int(rng.integers(1, turns))
+    return [*ask(first, _other(language)), *ask(turns - first, language)]
+
+
+def _other(language: Language) -> Language:
+    return "en" if language == "ko" else "ko"
+
+
 def _draw_turns(rng: Random) -> int:
     """More than the five that chat remembers: an image costs as much as many answers, and it is answers that teach."""
     return int(rng.integers(3, 13))
 
 
 def film_lesson(films: Films, rng: Random, language: Language) -> Lesson:
-    image, label = films.draw(rng)
-    evidence = draw_evidence(label, rng)[0] if rng.random() < 0.4 else None
+    image, label, chance = films.draw(rng)
+    evidence = draw_evidence(label, rng, chance)[0] if rng.random() < 0.5 else None
     lines = evidence_lines(evidence, language) if evidence else []
     if rng.random() < 0.1:
-        other: Language = "en" if language == "ko" else "ko"
+        other = _other(language)
         kind = ("pneumonia", "normal", "impression", "type")[int(rng.integers(4))]
         asked = ask_film_kind(label, kind, evidence, rng, language)
         answered = ask_film_kind(label, kind, evidence, rng, other)
+        lines = evidence_lines(evidence, other) if evidence else []
         return _spoken(image, [replace(answered, question=f"{asked.question} {answer_in(other)}")], lines, other)
-    return _spoken(
-        image, _mixed(rng, ask_about_film(label, evidence, rng, language, _draw_turns(rng)), language), lines, language
-    )
+    told = _dialogue(rng, language, lambda turns, spoken: ask_about_film(label, evidence, rng, spoken, turns))
+    return _spoken(image, told, lines, language)
 
 
 def phantom_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     phantom = draw_phantom(rng)
-    return _spoken(
-        phantom.image, _mixed(rng, ask_about_phantom(phantom, None, rng, language, _draw_turns(rng)), language), [], language
-    )
+    told = _dialogue(rng, language, lambda turns, spoken: ask_about_phantom(phantom, None, rng, spoken, turns))
+    return _spoken(phantom.image, told, [], language)
 
 
 def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     scene = draw_scene(rng)
-    return _spoken(scene.image, _mixed(rng, ask_about_scene(scene, rng, language, _draw_turns(rng)), language), [], language)
+    told = _dialogue(rng, language, lambda turns, spoken: ask_about_scene(scene, rng, spoken, turns))
+    return _spoken(scene.image, told, [], language)
 
 
-def primer_lesson(films: Films, rng: Random, language: Language) -> Lesson:
+def listing_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     """Every shape of a scene, one after the other: of all lessons the one with most to see per word."""
     while (exchange := ask_kind(scene := draw_scene(rng), "each", rng, language)) is None:
         pass
     return _spoken(scene.image, [exchange], [], language)
 
 
+def quiz_lesson(films: Films, rng: Random, language: Language) -> Lesson:
+    """All there is in a scene, asked and answered in a word or two."""
+    while not (exchanges := ask_quiz(scene := draw_scene(rng), rng, language, int(rng.integers(8, 25)))):
+        pass
+    return _spoken(scene.image, exchanges, [], language)
+
+
 def crop_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     """A picture with one region of the person's own, or with the tiles that chat adds to a large image."""
     turns, what = int(rng.integers(1, 4)), rng.random()
     if what < 0.35:
-        image, label = films.draw(rng)
+        image, label, _ = films.draw(rng)
         exchanges = ask_about_film(label, None, rng, language, turns)
     elif what < 0.5:
         phantom = draw_phantom(rng)
@@ -134,43 +170,30 @@ def crop_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     return _spoken(image, exchanges, [], language, crops)
 
 
+def boxed_lesson(films: Films, rng: Random, language: Language) -> Lesson:
+    """A box drawn around one shape, and what is in it."""
+    scene = draw_scene(rng)
+    for number in rng.permutation(len(scene.items)).tolist():
+        box = around(scene, scene.items[number].box, rng, 0.4)
+        if all(share_inside(item.box, box) < 0.05 for i, item in enumerate(scene.items) if i != number):
+            before = ask_about_scene(scene, rng, language, int(rng.integers(0, 4)))
+            return _spoken(scene.image, [*before, ask_boxed(scene, number, rng, language)], [], language, [box])
+    return scene_lesson(films, rng, language)
+
+
 def oddity_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     return _spoken(
         draw_oddity(rng), _mixed(rng, ask_about_oddity(rng, language, int(rng.integers(1, 4))), language), [], language
     )
 
 
-def _around(scene: Scene, box: Box, rng: Random, reach: float) -> Box:
-    """`box` grown on each side by up to `reach` of its longer side, clipped to the scene."""
-    left, top, right, bottom = (int(rng.uniform(0.2, 1) * reach * max(box.size)) for _ in range(4))
-    return Box(box.left - left, box.top - top, box.right + right, box.bottom + bottom).clipped(scene.image.size)
-
-
-def _share_inside(inner: Box, outer: Box) -> float:
-    width = min(inner.right, outer.right) - max(inner.left, outer.left)
-    height = min(inner.bottom, outer.bottom) - max(inner.top, outer.top)
-    return max(0, width) * max(0, height) / (inner.size[0] * inner.size[1])
-
-
 def search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
-    """A reference cut from a scene, turned and rescaled, and whether the same thing stands in a crop."""
-    here = draw_scene(rng)
-    there = here if rng.random() < 0.6 else draw_scene(rng)
-    if not here.items or not there.items:
+    drawn = draw_search(rng)
+    if drawn is None:
         return scene_lesson(films, rng, language)
-    item = here.items[int(rng.integers(len(here.items)))]
-    target = item if there is here and rng.random() < 0.75 else there.items[int(rng.integers(len(there.items)))]
-    crop_box = _around(there, target.box, rng, 2.5)
-    shares = [_share_inside(i.box, crop_box) for i in there.items if (i.kind, i.colour) == (item.kind, item.colour)]
-    present = max(shares, default=0.0)
-    if 0 < present < 0.6:
-        return scene_lesson(films, rng, language)
-    shown = cut(here.image, _around(here, item.box, rng, 0.3)).image
-    scale = float(rng.uniform(0.5, 2))
-    shown = shown.resize((max(16, int(shown.width * scale)), max(16, int(shown.height * scale))), Image.Resampling.BICUBIC)
-    shown = shown.rotate(float(rng.uniform(-20, 20)), fillcolor=shown.getpixel((0, 0)))
-    messages = layout_search(shown, cut(there.image, crop_box).image, search_prompt(language))
-    return (*messages, Message("assistant", (closed_answer(present > 0, language) + ".",)))
+    shown, crop, is_there = drawn
+    messages = layout_search(shown, crop, search_prompt(language))
+    return (*messages, Message("assistant", (closed_answer(is_there, language) + ".",)))
 
 
 def describe_search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -183,17 +206,27 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.18), (phantom_lesson, 0.11), (scene_lesson, 0.52), (crop_lesson, 0.03), (oddity_lesson, 0.05),
-    (search_lesson, 0.04), (describe_search_lesson, 0.03), (primer_lesson, 0.04),
+    (film_lesson, 0.19), (phantom_lesson, 0.11), (scene_lesson, 0.45), (crop_lesson, 0.03), (oddity_lesson, 0.06),
+    (search_lesson, 0.06), (describe_search_lesson, 0.03), (listing_lesson, 0.04), (boxed_lesson, 0.03),
 )  # fmt: skip
-PRIMER_PAGES = 50
-"""Pages at the beginning of the book that hold nothing but primer lessons: first to read a picture, then to be asked."""
+LEAST_QUIZZES, FADING = 0.1, 95.0
+
+
+def quiz_share(page: int) -> float:
+    """The share of quizzes: all at the beginning of the book, a tenth from page 218 on; first to look up, then to talk."""
+    return max(LEAST_QUIZZES, float(np.exp(-page / FADING)))
+
+
+def draw_maker(films: Films, rng: Random) -> Maker:
+    """One of `MAKERS`; without films, one that needs none."""
+    among = [(maker, share) for maker, share in MAKERS if len(films.labels) or maker not in (film_lesson, crop_lesson)]
+    shares = np.array([share for _, share in among])
+    return among[int(rng.choice(len(among), p=shares / shares.sum()))][0]
 
 
 def draw_lesson(films: Films, rng: Random) -> Lesson:
     """One lesson of a kind drawn by `MAKERS`, in a language drawn evenly."""
-    maker = MAKERS[int(rng.choice(len(MAKERS), p=[share for _, share in MAKERS]))][0]
-    return maker(films, rng, draw_language(rng))
+    return draw_maker(films, rng)(films, rng, draw_language(rng))
 
 
 def draw_language(rng: Random) -> Language:
@@ -219,21 +252,19 @@ class Lessons(Dataset[list[dict[str, torch.Tensor]]]):
     def __getitem__(self, number: int) -> list[dict[str, torch.Tensor]]:
         size = self.page * self.batch
         encoded = sorted(
-            (
-                self._encode([self.seed, 1, lesson], number < PRIMER_PAGES)
-                for lesson in range(number * size, (number + 1) * size)
-            ),
+            (self._encode([self.seed, 1, lesson], quiz_share(number)) for lesson in range(number * size, (number + 1) * size)),
             key=lambda one: len(one.ids),
         )
         groups = [encoded[i : i + self.batch] for i in range(0, size, self.batch)]
         order = np.random.default_rng([self.seed, 3, number]).permutation(self.page)
         return [collate(groups[i], self.tokenizer.pad_token_id) for i in order]
 
-    def _encode(self, seed: Sequence[int], primer: bool) -> Encoded:
+    def _encode(self, seed: Sequence[int], quizzes: float) -> Encoded:
         """The first lesson of this seed that is not too long."""
         rng = np.random.default_rng(seed)
         while True:
-            lesson = primer_lesson(self.films, rng, draw_language(rng)) if primer else draw_lesson(self.films, rng)
+            is_quiz = rng.random() < quizzes
+            lesson = quiz_lesson(self.films, rng, draw_language(rng)) if is_quiz else draw_lesson(self.films, rng)
             one = encode(lesson, self.tokenizer, self.image_id, canvas.GRID**2)
             if len(one.ids) <= MOST_TOKENS:
                 return one

@@ -1,19 +1,22 @@
 """Pretraining: the embedded model from scratch, in three stages that resume after a kill.
 
     python -m finetune.pretrain --data FOLDER [--out runs/tiny] [--export models/hilum-tiny]
+    python -m finetune.pretrain samples [--data FOLDER]    # the data card: counts, and lessons to read
 
 teacher   a ResNet34 on the films (finetune.teacher)
 tower     a hybrid ViT that learns from the teacher and from drawn pictures (finetune.tower)
 language  projector and Llama on dialogues about films, phantoms, scenes and oddities, the tower frozen
 
-FOLDER holds NORMAL/ and PNEUMONIA/ with one film per file. The same seed gives the same model on the same
-machine; about two hours on 2 cores.
+FOLDER holds NORMAL/ and PNEUMONIA/ with one film per file. The same seed gives the same model on the same machine.
 """
 
 import argparse
 import json
 import logging
+import math
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,12 +37,18 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from finetune import bridge, canvas, teacher, tower
+from finetune.classifier import SHIPPED
+from finetune.data_card import describe
 from finetune.emphasis import weigh
 from finetune.films import Film, find_films, load_pixels
-from finetune.lessons import IGNORED, PRIMER_PAGES, Films, Lessons, texts
+from finetune.fitting import POSITIVE, predict
+from finetune.lessons import IGNORED, Films, Lessons, texts
 from finetune.progress import Progress
+from finetune.records import RecordError
 from finetune.tokenizer import train_tokenizer
 from finetune.tower import Tower
+from vision.evidence import CheckpointError
+from vision.resnet import Classifier, load_classifier
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +56,11 @@ VOCABULARY = 4096
 MOST_IMAGES, CONTEXT_TOKENS = 5, 2048
 ROPE_THETA = 500_000.0
 """Slow rotations: what a patch shows is looked for over a whole dialogue, however far away it stands."""
+PROJECTOR_RATE = 0.02
+"""The projector's part of the learning rate: a patch's entries are a hundred times a word's, and at the full rate the
+projector forgets within a few pages what `finetune.bridge` has laid into it."""
+UNSEEN_PAGE = 1000
+"""The page to validate by: late in a book of its own, where quizzes are few."""
 WARM_UP, DECAY = 0.01, 0.25
 """Parts of the language stage in which the learning rate rises, and falls (warm-up, stable, decay; Hu et al. 2024)."""
 
@@ -92,8 +106,8 @@ def judge(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(n,) cross-entropy, (n, vocabulary) logits and (n,) targets of the answers' n tokens; no others are computed."""
     with torch.autocast("cpu", torch.bfloat16):
-        given = {name: values for name, values in batch.items() if name != "labels"}
-        hidden = model.model(**given, use_cache=False).last_hidden_state
+        # Padding stands on the right, where no token that counts can see it: without a mask, attention skips half its work.
+        hidden = model.model(batch["input_ids"], batch["pixel_values"], use_cache=False).last_hidden_state
         targets = batch["labels"][:, 1:]
         wanted = targets != IGNORED
         logits = model.lm_head(hidden[:, :-1][wanted])
@@ -125,9 +139,11 @@ def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: fl
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if ".layers." in name and "language_model" in name and p.ndim == 2]
     eyes = [p for name, p in named if "vision_tower" in name]
-    taken = {id(p) for p in (*matrices, *eyes)}
+    projector = [p for name, p in named if "projector" in name]
+    taken = {id(p) for p in (*matrices, *eyes, *projector)}
     rest = [p for _, p in named if id(p) not in taken]
-    groups: list[dict[str, Any]] = [{"params": rest, "lr": rate}, *([{"params": eyes, "lr": tower_rate}] if eyes else [])]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": rate}, {"params": projector, "lr": PROJECTOR_RATE * rate}]
+    groups += [{"params": eyes, "lr": tower_rate}] if eyes else []
     return [
         torch.optim.Muon(matrices, lr=2.5 * rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.95)),
@@ -139,25 +155,55 @@ def rate_at(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / (WARM_UP * steps), max(0.0, (steps - step) / (DECAY * steps)))
 
 
+def to_films(films: list[Film], classifier: Classifier | None = None) -> Films:
+    """Films for lessons; what `classifier` says of those outside its training part comes along."""
+    new = [f for f in films if f.split != "train"] if classifier else []
+    said: dict[Path, float] = {}
+    if classifier and new:
+        each = classifier.calibration.probabilities(predict(classifier, new, True))[:, classifier.labels.index(POSITIVE)]
+        said = {film.path: float(chance) for film, chance in zip(new, each, strict=True)}
+    chances = torch.tensor([said.get(f.path, math.nan) for f in films])
+    return Films(load_pixels(films), torch.tensor([f.label for f in films], dtype=torch.long), chances)
+
+
+def split_for_words(films: list[Film]) -> tuple[list[Film], list[Film]]:
+    """The films to learn words with, and those to validate by: of the validation part, from which the eyes have not learnt,
+    every sixth patient's. The last part is in neither.
+    """
+    patients = sorted({f.patient for f in films if f.split == "val"})
+    kept = set(patients[::6])
+    return [f for f in films if f.split != "test" and f.patient not in kept], [f for f in films if f.patient in kept]
+
+
 def train_language(
-    films: list[Film], eyes: Tower, out: Path, pages: int, seed: int, tower_rate: float = 0.0, size: Size = Size()
+    films: list[Film],
+    eyes: Tower,
+    out: Path,
+    pages: int,
+    seed: int,
+    tower_rate: float = 0.0,
+    size: Size = Size(),
+    classifier: Classifier | None = None,
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
-    """Train projector and language tower for `pages` of lessons; `tower_rate` above 0 also moves the vision tower."""
+    """Train projector and language tower for `pages` of lessons; `tower_rate` above 0 also moves the vision tower.
+
+    The hints of some lessons are what `classifier` said of films that it has not learnt from; else they are drawn.
+    """
     torch.manual_seed(seed)
-    parts = {split: [f for f in films if f.split == split] for split in ("train", "val")}
-    pictures = {s: Films(load_pixels(part), torch.tensor([f.label for f in part])) for s, part in parts.items()}
-    tokenizer = learn_words(pictures["train"], out / "tokenizer", seed, size.texts)
+    taught, kept = split_for_words(films)
+    pictures = to_films(taught, classifier)
+    tokenizer = learn_words(pictures, out / "tokenizer", seed, size.texts)
     model = build(tokenizer, eyes.vision).eval()
     model.model.vision_tower.to(memory_format=torch.channels_last).requires_grad_(tower_rate > 0)
     image_id = model.config.image_token_index
-    unseen = Lessons(pictures["val"], tokenizer, image_id, seed + 1, size.batch, size.page)[PRIMER_PAGES]
+    unseen = Lessons(to_films(kept), tokenizer, image_id, seed + 1, size.batch, size.page)[UNSEEN_PAGE]
     bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
     weight = weigh(tokenizer)
     pair = optimizers(model, 1.5e-3, tower_rate)
     schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
-    book = Lessons(pictures["train"], tokenizer, image_id, seed, size.batch, size.page)
+    book = Lessons(pictures, tokenizer, image_id, seed, size.batch, size.page)
     started = time.perf_counter()
     for page, batches in enumerate(DataLoader(book, batch_size=None, sampler=range(first, pages), num_workers=1), first + 1):
         losses = []
@@ -191,27 +237,47 @@ def export(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerB
     (folder / "hilum.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with NORMAL/ and PNEUMONIA/")
+    parser.add_argument("what", nargs="?", choices=("train", "samples"), default="train", help="train, or show the lessons")
+    parser.add_argument(
+        "--data", type=Path, help="folder with NORMAL/ and PNEUMONIA/; without it there are drawn pictures alone"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"), help="training states and tokenizer")
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
     parser.add_argument("--tower-steps", type=int, default=1100)
-    parser.add_argument("--pages", type=int, default=440, help="of the language stage")
+    parser.add_argument("--pages", type=int, default=640, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
+    parser.add_argument("--classifier", type=Path, default=SHIPPED, help="whose word on films that are new to it is a hint")
+    parser.add_argument("--count", type=int, default=2000, help="samples: lessons to count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
+    try:
+        films = find_films(args.data) if args.data else []
+        classifier = load_classifier(args.classifier) if films else None
+    except (RecordError, CheckpointError) as error:
+        print(f"hilum: {error}", file=sys.stderr)
+        return 2
+    if args.what == "samples":
+        print(describe(to_films([f for f in films if f.split != "test"], classifier), args.count, args.seed))
+        return 0
+    if not films:
+        log.warning("No films were given (--data), so this model learns from drawn pictures alone and knows no real film.")
     args.out.mkdir(parents=True, exist_ok=True)
-    films = find_films(args.data)
-    guide = teacher.train(films, args.out, args.teacher_epochs, args.seed)
+    guide = teacher.train(films, args.out, args.teacher_epochs, args.seed) if films else None
     eyes = tower.train(films, guide, args.out, args.tower_steps, args.seed)
-    model, tokenizer = train_language(films, eyes, args.out, args.pages, args.seed, args.tower_rate)
+    model, tokenizer = train_language(films, eyes, args.out, args.pages, args.seed, args.tower_rate, classifier=classifier)
     export(model, tokenizer, args.export)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -39,6 +39,8 @@ _ANSWERS = {
         The {item} is the smallest shape here. | The smallest one is the {item}.""",
     "relation": """{it:the} is {side} {other:the}. | it is {side} {other:the}. | {it:the} lies {side} {other:the}.
         I see {it:the} {side} {other:the}.""",
+    "boxed": """It is {it:a}. | This is {it:a}. | That is {it:a}. | {it:a} is there.
+        There is {it:a} in it. | I see {it:a}.""",
     "each": """{list}. | I see {list}. | There is {list}. | Line by line: {list}.""",
     "describe": """There {be} {list} on {paper:a}. | I see {list} on {paper:a}. | The picture shows {list} on {paper:a}.
         On {paper:a} there {be} {list}. | The background is {ground}, and there {be} {list}.""",

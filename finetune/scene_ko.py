@@ -38,6 +38,8 @@ _ANSWERS = {
         {item:이} 가장 작습니다. | 제일 작은 도형은 {item}입니다.""",
     "relation": """{it:은} {other}보다 {side}에 있어요. | {it:은} {other}보다 {side}에 있습니다.
         {it:이} {other}의 {side}에 있어요. | {it:이} {other}보다 {side}에 보입니다.""",
+    "boxed": """{it:이에요}. | {it}입니다. | {it:이} 있어요. | {it:이} 보입니다.
+        그것은 {it:이에요}. | 거기에는 {it:이} 있습니다.""",
     "each": """{list:이} 있어요. | {list:이} 있습니다. | {list:이} 보여요. | 차례대로 {list:이} 보입니다.""",
     "describe": """{ground} 배경에 {list:이} 있어요. | {ground} 배경에 {list:이} 있습니다.
         그림에는 {ground} 배경에 {list:이} 있습니다. | {ground} 바탕 위에 {list:이} 보여요.

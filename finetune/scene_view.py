@@ -18,7 +18,7 @@ from finetune.scenes import HELD_OUT, Scene
 MARGIN = 0.05  # nearer to a border of the grid, a centre has no sure cell
 APART = 0.12  # the least distance of two centres, as a part of the side, that "left of" or "above" stands for
 ATTRIBUTES = ("kind", "colour", "size", "cell")
-_USUAL = {1: 6.0, 2: 4.0, 3: 1.0, 4: 0.2}
+USUAL = {1: 6.0, 2: 4.0, 3: 1.0, 4: 0.2}
 _COUNT_ODDS = {0: 0.3, 1: 0.6, 2: 1.0, 3: 1.8, 4: 3.2, 5: 5.5, 6: 2.0}
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class View:
         for index in rng.permutation(len(self.items)).tolist():
             refs = self.refs(index, without) if getattr(self.truth(index), without) else []
             if refs:
-                return index, pick(rng, refs, [_USUAL[sum(bool(getattr(r, a)) for a in ATTRIBUTES)] for r in refs])
+                return index, pick(rng, refs, [USUAL[r.length] for r in refs])
         return None
 
     def group(self, rng: Random) -> Ref:
@@ -146,7 +146,7 @@ class View:
         for index in rng.permutation(len(self.items)).tolist():
             refs = [ref for ref in self.refs(index, "cell") if ref.kind or ref.colour]
             if refs:
-                found.append((index, pick(rng, refs, [_USUAL[sum(bool(getattr(r, a)) for a in ATTRIBUTES)] for r in refs])))
+                found.append((index, pick(rng, refs, [USUAL[r.length] for r in refs])))
         if len(found) < 2:
             return None
         (one, first), (other, second) = found[:2]

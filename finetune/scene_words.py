@@ -98,6 +98,11 @@ class Ref:
     size: str | None = None
     cell: str | None = None
 
+    @property
+    def length(self) -> int:
+        """How many attributes it names."""
+        return sum(bool(value) for value in (self.kind, self.colour, self.size, self.cell))
+
     def noun(self, language: Language, rng: Random | None = None) -> Noun:
         """The words for it; with `rng`, now and then a synonym (for questions only)."""
 

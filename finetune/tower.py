@@ -108,7 +108,7 @@ def batches(
     for step in range(first, steps):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         rng = np.random.default_rng([seed, step])
-        index = torch.multinomial(weight, sizes[0], generator=generator)
+        index = torch.multinomial(weight, sizes[0], generator=generator) if len(films) else torch.zeros(0, dtype=torch.long)
         grey, inside = augment(films[index], canvas.SIDE, generator)
         scenes: list[Scene] = [(draw_crowd if rng.random() < CROWDS else draw_scene)(rng) for _ in range(sizes[1])]
         phantoms = [draw_phantom(rng) for _ in range(sizes[2])]
@@ -124,23 +124,25 @@ def _apart(said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (1 - F.cosine_similarity(said.float(), wanted.float(), dim=-1)).mean()
 
 
-def _loss(tower: Tower, guide: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+def _loss(tower: Tower, guide: nn.Module | None, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
     n, m = len(batch.labels), len(batch.labels) + len(batch.scenes["kind"])
     with torch.autocast("cpu", torch.bfloat16):
         patches = tower(batch.pixel_values)
         films, scenes, phantoms = patches[:n], patches[n:m], patches[m:]
-        with torch.no_grad():
-            seen = guide(teacher.normalise(batch.teacher_input), output_hidden_states=True)
-        coarse = seen.hidden_states[-1].float()
-        felt = F.interpolate(coarse, (canvas.GRID, canvas.GRID), mode="bilinear").flatten(2).transpose(1, 2)
-        said = tower.diagnosis(films.mean(1)).float()
         parts = {
-            "teacher": 2 * _apart(tower.to_teacher(films), felt),
             **losses({name: tower.heads[name](scenes) for name in SCENE_HEADS}, batch.scenes),
             **losses({name: tower.heads[name](phantoms) for name in PHANTOM_HEADS}, batch.phantoms),
         }
-    soft = 0.5 * seen.logits.float().softmax(-1) + 0.5 * F.one_hot(batch.labels, 3)
-    parts["diagnosis"] = -(soft * said.log_softmax(-1)).sum(-1).mean()
+        if guide is not None:
+            with torch.no_grad():
+                seen = guide(teacher.normalise(batch.teacher_input), output_hidden_states=True)
+            coarse = seen.hidden_states[-1].float()
+            felt = F.interpolate(coarse, (canvas.GRID, canvas.GRID), mode="bilinear").flatten(2).transpose(1, 2)
+            parts["teacher"] = 2 * _apart(tower.to_teacher(films), felt)
+            said = tower.diagnosis(films.mean(1)).float()
+    if guide is not None:
+        soft = 0.5 * seen.logits.float().softmax(-1) + 0.5 * F.one_hot(batch.labels, 3)
+        parts["diagnosis"] = -(soft * said.log_softmax(-1)).sum(-1).mean()
     return torch.stack(list(parts.values())).sum(), {name: value.item() for name, value in parts.items()}
 
 
@@ -161,14 +163,17 @@ def _auc(tower: Tower, films: torch.Tensor, sick: np.ndarray) -> float:
 
 
 def train(
-    films: list[Film], guide: nn.Module, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (8, 22, 5)
+    films: list[Film], guide: nn.Module | None, out: Path, steps: int, seed: int, sizes: tuple[int, int, int] = (8, 22, 5)
 ) -> Tower:
-    """Train for `steps` batches of (films, scenes, phantoms); the state in `out` is saved often and resumed from."""
+    """Train for `steps` batches of (films, scenes, phantoms); the state in `out` is saved often and resumed from.
+
+    Without films there is no `guide`, and pictures are drawn alone.
+    """
     torch.manual_seed(seed)
     tower = Tower()
     parts = {split: [f for f in films if f.split == split] for split in ("train", "val")}
     pixels = {split: load_pixels(part) for split, part in parts.items()}
-    labels = torch.tensor([f.label for f in parts["train"]])
+    labels = torch.tensor([f.label for f in parts["train"]], dtype=torch.long)
     sick = np.array([f.label > 0 for f in parts["val"]])
     optimizer = torch.optim.AdamW(tower.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.15)
@@ -187,6 +192,7 @@ def train(
             pace = (time.perf_counter() - started) / (step - first)
             log.info("tower %d/%d loss %.3f %s (%.2f s a step)", step, steps, loss.item(), told, pace)
         if step % SAVE_EVERY == 0 or step == steps:
-            log.info("tower %d val auc %.4f", step, _auc(tower, pixels["val"], sick))
+            if len(sick):
+                log.info("tower %d val auc %.4f", step, _auc(tower, pixels["val"], sick))
             progress.save(step)
     return tower.eval()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from benchmarks.embedded import GREEDY, Examination
+from benchmarks.examination import GREEDY, Examination
 from chat.assistant import Answer, Assistant, Request
 from chat.conversation import Conversation
 from chat.engine.checkpoint import load

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_classifier import tiny_classifier
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
@@ -15,11 +16,24 @@ from chat.prompt import encode
 from finetune import canvas, teacher, tower
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, augment, find_films, load_pixels
-from finetune.lessons import IGNORED, MAKERS, PRIMER_PAGES, Films, Lessons, collate, draw_lesson, texts
+from finetune.lessons import IGNORED, LEAST_QUIZZES, MAKERS, Films, Lessons, collate, draw_lesson, quiz_share, texts
 from finetune.outlines import SHAPES
 from finetune.patches import scene_truth
 from finetune.phantom import draw_phantom
-from finetune.pretrain import Size, build, export, loss_of, rate_at, train_language
+from finetune.pretrain import (
+    PROJECTOR_RATE,
+    Size,
+    build,
+    export,
+    judge,
+    loss_of,
+    main,
+    optimizers,
+    rate_at,
+    split_for_words,
+    to_films,
+    train_language,
+)  # fmt: skip
 from finetune.progress import Progress
 from finetune.scenes import draw_crowd, draw_scene
 from finetune.tokenizer import train_tokenizer
@@ -138,6 +152,62 @@ def test_the_prompt_of_training_begins_as_the_prompt_of_serving(pictures: Films,
         assert taught.ids == (*asked.ids, *answer, tokenizer.eos_token_id)
 
 
+def test_what_a_classifier_says_comes_with_the_films_that_are_new_to_it(films: list[Film]) -> None:
+    drawn = to_films(films, tiny_classifier())
+    assert drawn.chances is not None
+    for film, chance in zip(films, drawn.chances.tolist(), strict=True):
+        assert np.isnan(chance) == (film.split == "train")
+        assert np.isnan(chance) or 0 <= chance <= 1
+    told = [drawn.draw(np.random.default_rng(seed))[2] for seed in range(400)]
+    assert 0.5 < sum(chance is not None for chance in told) / 400 < 0.7
+
+
+def test_words_are_validated_on_other_people_than_they_are_learnt_from() -> None:
+    films = [Film(Path(f"{n}.png"), n % 3, f"p{n // 2}", ("train", "val", "test")[n // 2 % 3]) for n in range(120)]
+    taught, kept = split_for_words(films)
+    assert kept and {f.split for f in kept} == {"val"} and {f.split for f in taught} == {"train", "val"}
+    assert not {f.patient for f in taught} & {f.patient for f in kept}
+
+
+def test_without_films_the_training_draws_its_pictures(tmp_path: Path) -> None:
+    eyes = tower.train([], None, tmp_path, 2, 0, (2, 2, 1))
+    _, tokenizer = train_language([], eyes, tmp_path, pages=1, seed=0, size=SMALL)
+    book = Lessons(to_films([]), tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 2, 2)
+    assert len(book[1000]) == 2
+
+
+def test_padding_on_the_right_changes_no_loss(pictures: Films, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    model = build(tokenizer, None).eval()
+    lessons = Lessons(pictures, tokenizer, model.config.image_token_index, 0, 1, 2)[1000]
+    longer = max(lessons, key=lambda one: one["input_ids"].shape[1])
+    short = min(lessons, key=lambda one: one["input_ids"].shape[1])
+    more = longer["input_ids"].shape[1] - short["input_ids"].shape[1] + 32
+    padded = {
+        "input_ids": nn.functional.pad(short["input_ids"], (0, more), value=tokenizer.pad_token_id),
+        "labels": nn.functional.pad(short["labels"], (0, more), value=IGNORED),
+        "pixel_values": short["pixel_values"],
+    }
+    with torch.inference_mode():
+        assert (judge(model, short)[0] - judge(model, padded)[0]).abs().max() < 0.02
+
+
+def test_the_projector_moves_slowly(pictures: Films, tmp_path: Path) -> None:
+    model = build(train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200), None)
+    rates = {id(p): group["lr"] for one in optimizers(model, 1e-3, 0.0) for group in one.param_groups for p in group["params"]}
+    projector = {id(p) for p in model.model.multi_modal_projector.parameters()}
+    assert {rates[one] for one in projector} == {PROJECTOR_RATE * 1e-3}
+    assert len(rates) == sum(1 for _ in model.parameters()) - sum(1 for _ in model.model.vision_tower.parameters())
+
+
+def test_the_data_card_counts_and_shows_lessons(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["samples", "--count", "40"]) == 0
+    card = capsys.readouterr().out
+    assert "no real films" in card and "| scene |" in card and "ASSISTANT:" in card and "film_" not in card
+    assert main(["samples", "--data", str(folder / "nothing")]) == 2
+    assert "hilum: " in capsys.readouterr().err
+
+
 def test_progress_puts_everything_back(tmp_path: Path) -> None:
     def made() -> tuple[nn.Linear, torch.optim.Optimizer, LRScheduler, Progress]:
         model = nn.Linear(2, 1)
@@ -212,12 +282,13 @@ def test_claims_count_more_than_wording(pictures: Films, tmp_path: Path) -> None
     assert not {"\u2581there", "\u2581a", ".", ","} & heavy
 
 
-def test_the_book_begins_with_primer_lessons_only(pictures: Films, tmp_path: Path) -> None:
+def test_the_book_begins_with_quizzes_only(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     book = Lessons(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 4, 1)
-    answers = {page: int((book[page][0]["labels"] == tokenizer.eos_token_id).sum()) for page in (0, PRIMER_PAGES)}
-    assert answers[0] == 4
-    assert answers[PRIMER_PAGES] > 4
+    labels = {page: book[page][0]["labels"] for page in (0, 1000)}
+    lengths = {page: (kept >= 0).sum() / (kept == tokenizer.eos_token_id).sum() for page, kept in labels.items()}
+    assert lengths[0] < 6 < lengths[1000]
+    assert quiz_share(0) == 1 and quiz_share(100) < 0.4 and quiz_share(1000) == LEAST_QUIZZES
 
 
 def test_the_learning_rate_rises_holds_and_falls() -> None:

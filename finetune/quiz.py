@@ -1,0 +1,67 @@
+"""Quizzes: terse questions about all there is in a scene, one after the other.
+
+Knows scenes and a handful of phrasings. Does not know dialogues, models or tokens. A lookup that takes a sentence to ask and
+another to answer teaches as much as one that takes ten words, and costs three times as many.
+"""
+
+from chat.wording import Language
+from finetune.exchange import Exchange, Random
+from finetune.phrasebook import capital
+from finetune.scene_ko import RANKS
+from finetune.scene_speaker import OPEN, Speaker
+from finetune.scene_view import USUAL, pick
+from finetune.scene_words import Ref
+from finetune.scenes import Scene
+
+_ASKED: dict[Language, dict[str, tuple[str, ...]]] = {
+    "en": {
+        "colour": ("{it:the}: colour?", "colour of {it:the}?", "what colour is {it:the}?"),
+        "shape": ("{it:the}: shape?", "shape of {it:the}?", "what is {it:the}?"),
+        "position": ("{it:the}: where?", "place of {it:the}?", "where is {it:the}?"),
+        "size": ("{it:the}: size?", "size of {it:the}?", "how big is {it:the}?"),
+        "count": ("{it:many}: how many?", "number of {it:many}?", "how many {it:many}?"),
+        "exists": ("{it:a}?", "any {it:many}?", "is there {it:a}?"),
+    },
+    "ko": {
+        "colour": ("{it}: 색?", "{it}의 색은?", "{it:은} 무슨 색?"),
+        "shape": ("{it}: 모양?", "{it}의 모양은?", "{it:은} 뭐?"),
+        "position": ("{it}: 위치?", "{it}의 자리는?", "{it:은} 어디?"),
+        "size": ("{it}: 크기?", "{it}의 크기는?", "{it:은} 얼마나 커?"),
+        "count": ("{it}: 몇 개?", "{it}의 수는?", "{it:은} 몇 개?"),
+        "exists": ("{it}?", "{it:이} 있어?", "{it} 있나?"),
+    },
+}  # fmt: skip
+
+
+def ask_quiz(scene: Scene, rng: Random, language: Language, turns: int) -> list[Exchange]:
+    """At most so many questions, none of them twice."""
+    speaker = Speaker(scene, rng, language, False)
+    known = list({(kind, ref): (kind, ref, claim) for kind, ref, claim in _known(speaker)}.values())
+    return [_exchange(speaker, *known[i]) for i in rng.permutation(len(known))[:turns]]
+
+
+def _known(speaker: Speaker) -> list[tuple[str, Ref, str]]:
+    """What can be asked and what is true: each attribute of each item, how many of each group, and what is there."""
+    view, rng = speaker.view, speaker.rng
+    found: list[tuple[str, Ref, str]] = []
+    for index in range(len(view.items)):
+        for kind, attribute in OPEN.items():
+            value, refs = getattr(view.truth(index), attribute), view.refs(index, attribute)
+            if value and refs:
+                found.append((kind, pick(rng, refs, [USUAL[ref.length] for ref in refs]), value))
+    groups = {Ref(kind=item.kind, colour=item.colour) for item in view.items}
+    groups |= {Ref(kind=ref.kind) for ref in groups} | {Ref(colour=ref.colour) for ref in groups} | {Ref()}
+    found += [("count", ref, str(len(view.fitting(ref)))) for ref in sorted(groups, key=str)]
+    things = [thing for there in (True, False, False) if (thing := view.thing(rng, there))]
+    return found + [("exists", thing, "yes" if view.fitting(thing) else "no") for thing in things]
+
+
+def _exchange(speaker: Speaker, kind: str, ref: Ref, claim: str) -> Exchange:
+    question = pick(speaker.rng, _ASKED[speaker.language][kind]).format(it=speaker.noun(ref))
+    if kind == "size" and speaker.korean:
+        answer = RANKS[claim]
+    elif kind == "exists":
+        answer = ({"yes": "예", "no": "아니오"} if speaker.korean else {"yes": "yes", "no": "no"})[claim]
+    else:
+        answer = claim if kind == "count" else format(speaker.value(OPEN[kind], claim))
+    return Exchange(capital(question), f"{capital(answer)}.", kind, claim)

@@ -1,0 +1,52 @@
+"""References: a thing cut from a scene, and a crop in which it may or may not stand.
+
+Knows scenes and crops. Does not know questions or models.
+"""
+
+from PIL import Image, ImageEnhance
+
+from finetune.exchange import Random
+from finetune.scenes import Scene, draw_scene
+from vision.tiling import Box, cut
+
+
+def around(scene: Scene, box: Box, rng: Random, reach: float) -> Box:
+    """`box` grown on each side by up to `reach` of its longer side, clipped to the scene."""
+    left, top, right, bottom = (int(rng.uniform(0.2, 1) * reach * max(box.size)) for _ in range(4))
+    return Box(box.left - left, box.top - top, box.right + right, box.bottom + bottom).clipped(scene.image.size)
+
+
+def share_inside(inner: Box, outer: Box) -> float:
+    width = min(inner.right, outer.right) - max(inner.left, outer.left)
+    height = min(inner.bottom, outer.bottom) - max(inner.top, outer.top)
+    return max(0, width) * max(0, height) / (inner.size[0] * inner.size[1])
+
+
+def draw_search(rng: Random) -> tuple[Image.Image, Image.Image, bool] | None:
+    """A reference cut from a scene, turned, rescaled, shaded and partly covered; a crop; whether the same thing stands in it.
+
+    None where that is not sure.
+    """
+    here = draw_scene(rng)
+    there = here if rng.random() < 0.6 else draw_scene(rng)
+    if not here.items or not there.items:
+        return None
+    item = here.items[int(rng.integers(len(here.items)))]
+    target = item if there is here and rng.random() < 0.75 else there.items[int(rng.integers(len(there.items)))]
+    crop_box = around(there, target.box, rng, 2.5)
+    shares = [share_inside(i.box, crop_box) for i in there.items if (i.kind, i.colour) == (item.kind, item.colour)]
+    present = max(shares, default=0.0)
+    if 0 < present < 0.6:
+        return None
+    shown = cut(here.image, around(here, item.box, rng, 0.3)).image
+    scale = float(rng.uniform(0.5, 2))
+    shown = shown.resize((max(16, int(shown.width * scale)), max(16, int(shown.height * scale))), Image.Resampling.BICUBIC)
+    shown = ImageEnhance.Brightness(shown).enhance(float(rng.uniform(0.8, 1.15)))
+    if rng.random() < 0.4:
+        grey, part = int(rng.integers(256)), float(rng.uniform(0.05, 0.25))
+        width, height = (
+            (shown.width, int(part * shown.height)) if rng.random() < 0.5 else (int(part * shown.width), shown.height)
+        )
+        shown.paste((grey, grey, grey), (0, 0, width, height))
+    shown = shown.rotate(float(rng.uniform(-20, 20)), fillcolor=shown.getpixel((shown.width - 1, shown.height - 1)))
+    return shown, cut(there.image, crop_box).image, present > 0
