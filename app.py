@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from chat import search_cli
 from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_address, read_settings
 
 if TYPE_CHECKING:
@@ -58,8 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     try:
         run(settings, chosen)
-    except (EngineError, CheckpointError) as error:
+    except CheckpointError as error:
+        refuse(_explained(error, settings) if error.reason else error)
+    except EngineError as error:
         refuse(error)
+
+
+def _explained(error: Exception, settings: Settings) -> str:
+    from chat.ui.words import explain
+
+    return explain(error, "ko" if settings.language == "ko" else "en")
 
 
 def run(settings: Settings, chosen: Mapping[str, Any]) -> None:
@@ -72,6 +81,9 @@ def run(settings: Settings, chosen: Mapping[str, Any]) -> None:
         report(settings, Path(chosen["image"]), chosen["lang"], chosen["out"])
     elif chosen.get("command") == "verify":
         verify(settings, chosen["quick"], chosen["out"], chosen["json"])
+    elif chosen.get("command") in search_cli.NAMES:
+        with _mended_by_a_person("ko" if settings.language == "ko" else "en"):
+            raise SystemExit(search_cli.run(settings, chosen))
     else:
         serve(settings)
 
@@ -79,7 +91,7 @@ def run(settings: Settings, chosen: Mapping[str, Any]) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="app.py", description="Hilum: a local conversation with an image.", allow_abbrev=False)
     add_flags(parser)
-    commands = parser.add_subparsers(dest="command", metavar="serve | ask | examine | report | verify")
+    commands = parser.add_subparsers(dest="command", metavar="serve | ask | examine | report | find | inspect | verify")
     add_flags(commands.add_parser("serve", help="serve the page (the default)", allow_abbrev=False))
     ask_parser = commands.add_parser("ask", help="ask about one image from the terminal", allow_abbrev=False)
     add_flags(ask_parser)
@@ -103,12 +115,14 @@ def _parser() -> Parser:
         "--out", type=Path, metavar="PATH", help="the file to write; by default verified.json in its folder"
     )
     verify_parser.add_argument("--json", action="store_true", help="the result as one JSON line; progress goes to stderr")
+    search_cli.add_commands(commands, add_flags)
     return parser
 
 
 def _refuse_unknown_flags(given: Sequence[str]) -> None:
     """argparse would take what follows an unknown flag for a command, and complain about that."""
     known = [flag(name) for name in flags()] + ["--no-four-bit", "--json", "--quick", "--out", "--csv", "--lang", "--help"]
+    known += search_cli.FLAGS
     for name in (part.partition("=")[0] for part in given[: given.index("--") if "--" in given else None]):
         if name.startswith("--") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -212,8 +226,11 @@ def serve(settings: Settings) -> None:
         # Uploads pass through this folder; it is nobody else's, and it goes when Hilum goes.
         with tempfile.TemporaryDirectory(prefix="hilum-") as folder:
             os.environ["GRADIO_TEMP_DIR"] = folder
-            url = _open_page(settings, open_assistant(settings))
+            assistant = open_assistant(settings)
+            url = _open_page(settings, assistant)
             print(f"Hilum is ready: {url}", flush=True)
+            if assistant.examiner:
+                threading.Thread(target=assistant.examiner.warm_up, daemon=True).start()
             threading.Event().wait()
     except KeyboardInterrupt:
         # An answer may be under way on another thread, and torch aborts when the interpreter goes from under it.
@@ -225,14 +242,16 @@ def _leave(*_: object) -> NoReturn:
 
 
 def _open_page(settings: Settings, assistant: "Assistant") -> str:
+    from chat.loading import acceptance_of
     from chat.ui import page
 
     language = None if settings.language == "auto" else settings.language
     is_elsewhere = is_address(settings.model) and (not settings.writer or is_address(settings.writer))
     at_once = ANSWERS_AT_ONCE if is_elsewhere else 1  # a device of our own answers one after another
     blocks = page.build(
-        assistant, _about(assistant), _sampling(settings), language, settings.max_pixels, settings.turns, at_once
-    )
+        assistant, _about(assistant), _sampling(settings), language, settings.max_pixels, settings.turns, at_once,
+        acceptance_of(settings),
+    )  # fmt: skip
     try:
         return page.launch(blocks, settings.host, settings.port)
     except OSError:

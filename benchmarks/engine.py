@@ -1,11 +1,14 @@
 """The local engine against plain transformers, and how soon the app is ready.
 
-    python -m benchmarks.engine [--model models/hilum-tiny] [--prompts 50] [--json]
+    python -m benchmarks.engine [--model models/hilum-tiny] [--prompts 50] [--dialogues 50] [--rounds 5] [--no-mini] [--json]
 
-Greedy ids are compared with `generate` on the same ids and pixels, token for token; speed is interleaved with it.
+Greedy ids are compared with `generate` on the same ids and pixels, token for token; speed is interleaved with it. With
+--json the last line is one object: {"P1": {"ratio": ...}, ...}, of a random LLaVA in fp32 that is larger than a processor's
+cache, each with the ratio of `--model` beside it; with --no-mini of `--model` alone.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import socket
@@ -13,10 +16,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import engine_speed, engine_state, machine
+from benchmarks.engine_mini import build_mini
 from chat.conversation import Turn
 from chat.engine.base import Message, Sampling
 from chat.engine.checkpoint import Loaded, load
@@ -91,21 +96,47 @@ def measure_start(model: Path) -> float:
         app.wait()
 
 
+def measure(engine: LocalEngine, loaded: Loaded, rounds: int, dialogues: int, long: int) -> dict[str, dict[str, object]]:
+    """Every P of this file for one model."""
+    endless = dataclasses.replace(loaded, end_ids=frozenset())
+    unending = LocalEngine(endless)
+    found = engine_speed.first_tokens(engine, loaded, rounds)
+    found |= engine_speed.per_token(unending, endless, rounds)
+    found["P4"] = engine_state.exactness(unending, endless, dialogues)
+    found["P9"] = engine_state.looks(engine, loaded)
+    found["P11"] = engine_state.searching(engine)
+    found["P12"] = engine_state.growth(engine, long)
+    found["P18"] = engine_state.stopping(unending, endless)
+    for name, one in found.items():
+        print(f"{loaded.name:12} {name:16} {json.dumps(one)}", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--prompts", type=int, default=50)
+    parser.add_argument("--dialogues", type=int, default=50, help="P4: dialogues of ten turns")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each time is taken")
+    parser.add_argument("--long", type=int, default=50, help="P12: turns once the window is full")
+    parser.add_argument("--mini", action=argparse.BooleanOptionalAction, default=True, help="measure the random model as well")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
     parser.add_argument("--json", action="store_true", help="print one JSON object last, on one line")
     args = parser.parse_args()
-    result: dict[str, object] = {"machine": machine.describe(), "ready_seconds": measure_start(args.model)}
+    result: dict[str, Any] = {"machine": machine.describe(), "ready_seconds": measure_start(args.model)}
     loaded = load(args.model, "auto", None)
     engine = LocalEngine(loaded)
     engine.warm_up()
     result |= compare(engine, loaded, args.prompts)
+    result[loaded.name] = found = measure(engine, loaded, args.rounds, args.dialogues, args.long)
+    if args.mini:
+        mini = build_mini(args.model)
+        measured = measure(LocalEngine(mini), mini, args.rounds, max(1, args.dialogues // 10), args.long)
+        result[mini.name] = measured
+        found = {name: one | {loaded.name: found[name]["ratio"]} for name, one in measured.items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result) if args.json else json.dumps(result, indent=1))
+    print(json.dumps(found) if args.json else json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chat.conversation import Conversation, Turn
-from chat.engine.base import Engine, EngineError, Sampling
+from chat.engine.base import Engine, EngineError, OutOfMemory, Sampling
+from chat.growth import grow
 from chat.prompt import SYSTEM, Prompt, View, compose, fingerprint, layout, render
 from chat.wording import Language, answer_in, close_up, evidence_lines, language_of, look_at
 from chat.writer import OBSERVATION_TOKENS, as_seen, compose_brief, for_writer, without_thoughts
@@ -201,9 +202,22 @@ class Assistant:
             yield from self._write(self.writer, seen, case)
 
     def _see(self, case: _Case) -> Iterator[Answer | Looking]:
-        """What the engine says to the question as it stands in the case."""
+        """What the engine says to the question as it stands in the case; a device that is full is asked once more, with
+        half the views, unless it has spoken.
+        """
+        views, has_spoken = self.views(case.study, case.request, case.evidence), False
+        try:
+            for step in self._say(case, views):
+                has_spoken = has_spoken or isinstance(step, Answer)
+                yield step
+            return
+        except OutOfMemory:
+            if has_spoken:
+                raise
+        yield from self._say(case, views[: (len(views) + 1) // 2])  # outside the handler, which holds on to frames
+
+    def _say(self, case: _Case, views: Sequence[View]) -> Iterator[Answer | Looking]:
         request, language = case.request, case.language
-        views = self.views(case.study, request, case.evidence)
         lines = evidence_lines(case.evidence, language) if case.evidence else []
         notes, given = yield from self._look_at_crops(case.question, views, language, request, case.session)
         prompt = compose(
@@ -211,9 +225,9 @@ class Assistant:
             self.engine.limits, self.engine.count, request.sampling.max_new_tokens, request.system_prompt,
         )  # fmt: skip
         if notes:
-            prompt = replace(prompt, views=views)
+            prompt = replace(prompt, views=tuple(views))
         shown, digest = render(prompt.messages), fingerprint(prompt.messages)
-        for said in _grow(self.engine, prompt, case):
+        for said in grow(self.engine, prompt, request.sampling, case.session, case.started):
             if not (said.text or said.finish):
                 yield Looking(0, 0)
                 continue
@@ -232,7 +246,7 @@ class Assistant:
             messages = layout(question, (), [crop], (), (), language, request.system_prompt)
             said = ""
             yield Looking(number, len(views) - 1)
-            for delta in self.engine.stream(messages, sampling, session):
+            for delta in self.engine.stream(messages, sampling, f"{session}/crops"):  # beside the conversation's own prefix
                 said += delta.text
                 yield Looking(number, len(views) - 1)
             notes.append(f"{close_up(crop.box, views[0].image.size, language)} {said.strip()}")
@@ -260,7 +274,7 @@ class Assistant:
             prompt = compose_brief(case.question, case.conversation.turns, seen.text, hints, case.language, writer, most)
             answer = replace(seen, finish=None, brief=prompt)
             yield answer
-            for said in _grow(writer, prompt, case):
+            for said in grow(writer, prompt, case.request.sampling, case.session, case.started):
                 text = without_thoughts(said.text)
                 kept = case.conversation.with_turn(replace(turn, answer=text or seen.text))
                 answer = replace(
@@ -272,28 +286,3 @@ class Assistant:
                 raise EngineError("The writer gave an empty answer.")
         except EngineError as error:
             yield replace(answer, finish=answer.finish if text else seen.finish, trouble=error.with_traceback(None))
-
-
-@dataclass(frozen=True)
-class _Growth:
-    """What an engine has said so far; `seconds` went by before its first token, `speed` is in tokens per second."""
-
-    text: str
-    ids: tuple[int, ...]
-    finish: str | None
-    seconds: float
-    tokens: int
-    speed: float
-
-
-def _grow(engine: Engine, prompt: Prompt, case: _Case) -> Iterator[_Growth]:
-    text, first, tokens = "", 0.0, 0
-    ids: tuple[int, ...] = ()
-    for delta in engine.stream(prompt.messages, case.request.sampling, case.session):
-        now = time.perf_counter()
-        if delta.count:
-            first = first or now - case.started
-        text, ids, tokens = text + delta.text, ids + delta.ids, tokens + delta.count
-        decoding = now - case.started - first if first else 0.0
-        speed = (tokens - 1) / decoding if decoding > 0 and tokens > 1 else 0.0
-        yield _Growth(text.strip(), ids, delta.finish, first, tokens, speed)

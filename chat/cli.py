@@ -86,17 +86,21 @@ def examine(examiner: "Examiner", paths: Sequence[Path], max_pixels: int, as_jso
 
 
 EDGES = ("left", "top", "right", "bottom")
-COLUMNS = ("image", "in_domain", "reason", "labels", "probabilities", "trusted", "side", "zone", *EDGES, "error")
+COLUMNS = (
+    "image", "in_domain", "reason", "labels", "probabilities", "trusted", "side", "zone", *EDGES, "masks", "mask_reason",
+    "error",
+)  # fmt: skip
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:
-    """A row for a table: a label set and probabilities as text, the peak in columns of its own."""
+    """A row for a table: a label set and probabilities as text, the peak in columns of its own, masks as JSON."""
     peak = row.get("peak")
     place = peak if isinstance(peak, dict) else {}
     edges = dict(zip(EDGES, place.get("box", ()), strict=False))
     labels, probabilities = row.get("labels"), row.get("probabilities")
     return {
         **row, **place, **edges,
+        "masks": json.dumps(row["masks"]) if row.get("masks") else "",
         "labels": " ".join(labels) if isinstance(labels, list) else "",
         "probabilities": " ".join(f"{k}={v}" for k, v in probabilities.items()) if isinstance(probabilities, dict) else "",
     }  # fmt: skip

@@ -6,6 +6,7 @@ Knows settings and where each part comes from. Does not know pages or terminals.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chat.acceptance import Acceptance, read_acceptance
 from chat.assistant import Assistant
 from chat.engine.base import EngineError
 from chat.report.sheet import Weights
@@ -57,7 +58,7 @@ def open_writer(settings: Settings) -> "TextEngine | RemoteEngine | None":
 
 
 def open_examiner(settings: Settings) -> "Examiner | None":
-    """The classifier behind its gates, on the processor's own cores: one film costs it a tenth of a second there.
+    """The classifier behind its gates, and the segmenter, on the processor's own cores: a film costs a fifth of a second there.
 
     Raises CheckpointError.
     """
@@ -65,7 +66,9 @@ def open_examiner(settings: Settings) -> "Examiner | None":
         return None
     from vision.examiner import load_examiner
 
-    return load_examiner(ROOT / "models/resnet34-cxr" if settings.classifier == "auto" else Path(settings.classifier))
+    classifier = ROOT / "models/resnet34-cxr" if settings.classifier == "auto" else Path(settings.classifier)
+    segmenter = ROOT / "models/unet-lungs" if settings.segmenter == "auto" else Path(settings.segmenter)
+    return load_examiner(classifier, segmenter=None if settings.segmenter == "none" else segmenter)
 
 
 def weights_in_use(settings: Settings, assistant: Assistant) -> list[Weights]:
@@ -74,7 +77,7 @@ def weights_in_use(settings: Settings, assistant: Assistant) -> list[Weights]:
     found = [Weights(engine.name)] if is_address(settings.model) else hashed(engine.name, find_checkpoint(settings))
     if settings.writer and writer:
         found += [Weights(writer.name)] if is_address(settings.writer) else hashed(writer.name, Path(settings.writer))
-    return found + ([Weights(examiner.name, examiner.digest)] if examiner else [])
+    return found + ([Weights(*named) for named in examiner.weights] if examiner else [])
 
 
 def find_checkpoint(settings: Settings) -> Path:
@@ -91,3 +94,8 @@ def _connect(
     from chat.engine.remote import connect
 
     return connect(read_address(address), name, key.get_secret_value() if key else "", max_images, context_tokens)
+
+
+def acceptance_of(settings: Settings) -> Acceptance:
+    """When a hit of a search is believed: as it was fitted to the model, or carefully where none is of our own."""
+    return Acceptance() if is_address(settings.model) else read_acceptance(find_checkpoint(settings))

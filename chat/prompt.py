@@ -26,6 +26,9 @@ SYSTEM = (
 IMAGE = "<image>"
 END = "</s>"
 
+LEAST_PINNED = 16
+"""Tokens of evidence from which on they are a part of their own; a forward pass for fewer costs more than it saves."""
+
 
 class Tokenizer(Protocol):
     """The part of a transformers tokenizer that prompts need."""
@@ -59,11 +62,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids with one image id per image patch; `is_answer` marks the tokens that a loss may see."""
+    """Token ids with one image id per image patch; `is_answer` marks the tokens that a loss may see.
+
+    `cuts` are where a prompt may be read in parts: behind the first image, the lines that belong to it, and each answer.
+    What stands before one is the same whatever follows, so that what was read up to there serves the next question.
+    """
 
     ids: tuple[int, ...]
     is_answer: tuple[bool, ...]
     images: tuple[Image.Image, ...]
+    cuts: tuple[int, ...] = ()
 
 
 Piece = str | Image.Image | Message
@@ -122,22 +130,34 @@ def encode(messages: Sequence[Message], tokenizer: Tokenizer, image_id: int, tok
     loader sets, is what the reference's tokenizer puts in front of text behind `</s>`: a space or nothing.
     """
     ids, is_answer, images = [tokenizer.bos_token_id], [False], []
-    behind_end = False
+    behind_end, cuts = False, [0]
     for piece in _pieces(messages):
         if isinstance(piece, Image.Image):
             new, answer = [image_id] * tokens_per_image, False
             images.append(piece)
+            cuts += [len(ids) + len(new)] * (len(images) == 1)
         elif isinstance(piece, Message):
             said = [token for token in piece.ids if token != image_id] or _encode_text(
                 "".join(map(str, piece.parts)), tokenizer
             )
             new, answer = [*said, tokenizer.eos_token_id], True
+            cuts.append(len(ids) + len(new))
         else:
             new, answer = _encode_text(piece, tokenizer, behind_end), False
+            if images and cuts[-1] == len(ids) and not behind_end:
+                pinned = _encode_text(_pinned(messages), tokenizer)
+                cuts += [len(ids) + len(pinned)] * (len(pinned) >= LEAST_PINNED and new[: len(pinned)] == pinned)
         behind_end = answer
         ids += new
         is_answer += [answer] * len(new)
-    return Encoded(tuple(ids), tuple(is_answer), tuple(images))
+    return Encoded(tuple(ids), tuple(is_answer), tuple(images), tuple(cuts[1:]))
+
+
+def _pinned(messages: Sequence[Message]) -> str:
+    """The text behind the first image that stands there whatever is asked; empty where the question itself does."""
+    parts = next(message.parts for message in messages if message.images)
+    behind = parts[next(i for i, part in enumerate(parts) if not isinstance(part, str)) + 1 :]
+    return behind[0] if len(behind) > 1 and isinstance(behind[0], str) else ""
 
 
 def _encode_text(text: str, tokenizer: Tokenizer, behind_end: bool = False) -> list[int]:

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     classifier: str = Field(
         "auto", description="folder of an image classifier, or a ResNet34 .pth; auto: the one that ships; none: without"
     )
+    segmenter: str = Field(
+        "auto", description="folder of a segmenter of films; auto: the one that ships, for lungs; none: no masks"
+    )
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
     four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
     language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")

@@ -20,8 +20,10 @@ from finetune.phantom import ZONES
 from finetune.scene_words import COLOURS_KO, KINDS_KO, SIZES_KO, SYNONYMS
 from finetune.tower import Tower
 
-SPREAD = 0.02
-"""Standard deviation of an embedding's entries; a word is half its class's direction and half its own."""
+SPREAD, SAID = 0.3, 0.03
+"""Standard deviation of the entries of what is read, words and patches, and of the rows that score what is said; a word is half
+its class's direction and half its own. Read in the smaller size, the first steps of training would wipe out the circuit, whose
+output is as large as what it reads."""
 SHARP = 3.0
 """Where a head's usual answer lies on the projector's GELU, far enough out to be passed on as it is."""
 
@@ -81,6 +83,8 @@ def name_words(
     pieces: defaultdict[str, list[int]] = defaultdict(list)
     for piece, token in tokenizer.get_vocab().items():
         pieces[piece.removeprefix("\u2581").lower()].append(token)
+    tables[0].normal_(std=SPREAD)
+    tables[1].normal_(std=SAID)
     shown = torch.linalg.qr(torch.cat([*seen.values(), marks.stacked()]).T).Q
     for table in tables:  # a word that names nothing must not look as if it named a little of everything
         table -= table @ shown @ shown.T
@@ -92,8 +96,8 @@ def name_words(
             whole, beginnings = words_for(head, value)
             for word in (w for w in pieces if w in whole or (beginnings and w.startswith(beginnings))):
                 named.update(pieces[word])
-                for table in tables:
-                    table[pieces[word]] += seen[head][number]
+                tables[0][pieces[word]] += seen[head][number]
+                tables[1][pieces[word]] += seen[head][number] * (SAID / SPREAD)
     tables[0][sorted(named)] += marks.named
 
 

@@ -18,6 +18,8 @@ from torch.nn.functional import normalize
 
 WINDOW, NEAR = (4, 5, 6, 7), 2.0
 """Gathering: the pairs of rotated dimensions that tell distances apart, and the distance in tokens that they peak at."""
+LAYERS = 3
+"""Layers that it lies in, from the first on."""
 FAR = 1000
 """Tokens over which a lookup must not care about distance: only pairs that turn less than a radian over so many are used."""
 RECENT = (8, 9, 10, 11)
@@ -126,5 +128,5 @@ class _Head:
 
 def _simplex(classes: int) -> torch.Tensor:
     """(classes - 1, classes): coordinates in which one class and another are alike to -1 / (classes - 1)."""
-    centred = torch.eye(classes) - 1 / classes
-    return torch.linalg.svd(centred).Vh[: classes - 1] * (classes / (classes - 1)) ** 0.5
+    axes: torch.Tensor = torch.linalg.svd(torch.eye(classes) - 1 / classes).Vh
+    return axes[: classes - 1].mul((classes / (classes - 1)) ** 0.5)

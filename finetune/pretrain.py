@@ -37,6 +37,7 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from finetune import bridge, canvas, teacher, tower
+from finetune.circuit import LAYERS
 from finetune.classifier import SHIPPED
 from finetune.data_card import describe
 from finetune.emphasis import weigh
@@ -61,6 +62,9 @@ PROJECTOR_RATE = 0.02
 projector forgets within a few pages what `finetune.bridge` has laid into it."""
 UNSEEN_PAGE = 1000
 """The page to validate by: late in a book of its own, where quizzes are few."""
+WORDS_RATE, CIRCUIT_RATE = 0.3, 0.12
+"""The embeddings' and the head's part, and that of the layers in which `finetune.circuit` lies: quick enough to learn, and slow
+enough that the first hundred steps, which learn how people talk, do not wipe out what a word stands for."""
 WARM_UP, DECAY = 0.01, 0.25
 """Parts of the language stage in which the learning rate rises, and falls (warm-up, stable, decay; Hu et al. 2024)."""
 
@@ -136,14 +140,22 @@ def validate(
 
 def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices of the language layers, AdamW for all else that is trained."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if ".layers." in name and "language_model" in name and p.ndim == 2]
-    eyes = [p for name, p in named if "vision_tower" in name]
-    projector = [p for name, p in named if "projector" in name]
-    taken = {id(p) for p in (*matrices, *eyes, *projector)}
-    rest = [p for _, p in named if id(p) not in taken]
-    groups: list[dict[str, Any]] = [{"params": rest, "lr": rate}, {"params": projector, "lr": PROJECTOR_RATE * rate}]
-    groups += [{"params": eyes, "lr": tower_rate}] if eyes else []
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def taking(*parts: str) -> list[nn.Parameter]:
+        return [named.pop(name) for name in list(named) if all(part in name for part in parts)]
+
+    eyes, projector = taking("vision_tower"), taking("projector")
+    words = taking("embed_tokens") + taking("lm_head")
+    circuit = [p for layer in range(LAYERS) for p in taking(f".layers.{layer}.", "proj.weight")]
+    layers = taking(".layers.", "proj.weight")
+    matrices: list[dict[str, Any]] = [{"params": layers}, {"params": circuit, "lr": 2.5 * CIRCUIT_RATE * rate}]
+    groups: list[dict[str, Any]] = [
+        {"params": list(named.values()), "lr": rate},
+        {"params": projector, "lr": PROJECTOR_RATE * rate},
+        {"params": words, "lr": WORDS_RATE * rate},
+        *([{"params": eyes, "lr": tower_rate}] if eyes else []),
+    ]
     return [
         torch.optim.Muon(matrices, lr=2.5 * rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.95)),

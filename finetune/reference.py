@@ -1,6 +1,6 @@
 """Make what a classifier's maps are read against: `python -m finetune.reference --data DIR [--model DIR]`.
 
-Knows films, a trained classifier and its maps. Does not know how it was trained or how maps are drawn.
+Knows films, a trained classifier, its maps and lungs. Does not know how it was trained or how maps are drawn.
 """
 
 import argparse
@@ -18,12 +18,15 @@ from tqdm import tqdm
 from finetune.classifier import SHIPPED
 from finetune.records import RecordError
 from finetune.samples import Sample, find_samples
+from finetune.segmenter import SHIPPED as SEGMENTER
 from vision.evidence import CheckpointError
 from vision.resnet import Classifier, load_classifier
 from vision.saliency import Limits, Reference, Saliency, contrast, explain, target
+from vision.unet import Segmenter, load_segmenter
 
-LOST = {"border": 0.02, "marker": 0.04, "outside_lungs": 0.02, "shift": 0.02}
-"""What each check may lose of the called validation films: a tenth in all, and most to the check that finds least."""
+LOST = {"border": 0.02, "marker": 0.04, "outside_lungs": 0.02, "outside_mask": 0.02, "shift": 0.02}
+"""What each check may lose of the called validation films: a tenth in all, for lungs are asked once, and most to the check that
+finds least."""
 
 
 def open_film(sample: Sample) -> Image.Image:
@@ -45,25 +48,30 @@ def mean_maps(classifier: Classifier, samples: Sequence[Sample], label: str) -> 
     return np.asarray(total / len(samples), np.float32)
 
 
-def read_map(classifier: Classifier, image: Image.Image, label: str, reference: Reference) -> tuple[bool, float, Saliency]:
+def read_map(
+    classifier: Classifier, image: Image.Image, label: str, reference: Reference, segmenter: Segmenter | None = None
+) -> tuple[bool, float, Saliency]:
     """Whether `label` is called, its probability and its map, over the passes that serve: plain, mirrored and moved."""
     pixels = classifier.pixels([image])
     look, mirrored = classifier.see(pixels), classifier.see(pixels.flip(-1))
     probabilities = classifier.calibration.probabilities((look.logits + mirrored.logits) / np.float32(2))[0]
-    saliency = explain(classifier, image, look, label, mirrored=mirrored, reference=reference)
+    lungs = segmenter.segment(image).lungs if segmenter else ()
+    saliency = explain(classifier, image, look, label, lungs, mirrored, reference)
     called = label in classifier.calibration.label_set(probabilities, classifier.labels)
     return called, float(probabilities[classifier.labels.index(label)]), saliency
 
 
 def fit_limits(shares: Sequence[Mapping[str, float]]) -> Limits:
     """The limits that lose `LOST` of these maps; those of `Limits` where there are too few to say."""
-    if len(shares) < 1 / min(LOST.values()):
-        return Limits()
+    told = {name: [s[name] for s in shares if name in s] for name in LOST}
     kept = {name: lost if name == "shift" else 1 - lost for name, lost in LOST.items()}
-    return Limits(**{name: float(np.quantile([s[name] for s in shares], part)) for name, part in kept.items()})
+    enough = {name: values for name, values in told.items() if len(values) >= 1 / min(LOST.values())}
+    return Limits(**{name: float(np.quantile(values, kept[name])) for name, values in enough.items()})
 
 
-def fit(classifier: Classifier, samples: Sequence[Sample], most: int) -> tuple[Reference, dict[str, object]]:
+def fit(
+    classifier: Classifier, samples: Sequence[Sample], most: int, segmenter: Segmenter | None = None
+) -> tuple[Reference, dict[str, object]]:
     """The reference by at most `most` training films per label, its limits by the called validation films of the
     positive label; and what it was made from.
     """
@@ -79,7 +87,8 @@ def fit(classifier: Classifier, samples: Sequence[Sample], most: int) -> tuple[R
         maps[label], used[label] = mean_maps(classifier, drawn, label), len(drawn)
     reference, label = Reference(maps), classifier.calibration.positive or classifier.labels[-1]
     checked = [s for s in samples if s.split == "val" and s.label == label]
-    read = [read_map(classifier, open_film(s), label, reference) for s in tqdm(checked, desc="limits", disable=None)]
+    films = tqdm(checked, desc="limits", disable=None)
+    read = [read_map(classifier, open_film(s), label, reference, segmenter) for s in films]
     shares = [saliency.shares for called, _, saliency in read if called and saliency.shares]
     limits = fit_limits(shares)
     return Reference(maps, limits), {"films": used, "maps_checked": len(shares), "limits": asdict(limits)}
@@ -89,11 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m finetune.reference", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the classifier's own folder per class")
     parser.add_argument("--model", type=Path, default=SHIPPED, help="the classifier's folder, where the file is put")
+    parser.add_argument("--segmenter", type=Path, default=SEGMENTER, help="the folder that tells where the lungs are")
     parser.add_argument("--films", type=int, default=400, help="training films per label at most")
     args = parser.parse_args(arguments)
     try:
         classifier = load_classifier(args.model)
-        reference, facts = fit(classifier, find_samples(args.data, classifier.labels), args.films)
+        samples, segmenter = find_samples(args.data, classifier.labels), load_segmenter(args.segmenter)
+        reference, facts = fit(classifier, samples, args.films, segmenter)
         reference.save(args.model)
     except (RecordError, CheckpointError) as error:
         print(f"hilum: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from finetune.records import RecordError, Split, patient_of, split_of
 from finetune.samples import digest_of
-from vision.unet import LUNGS
+from vision.evidence import LUNGS
 
 log = logging.getLogger(__name__)
 IGNORE = 127

@@ -45,11 +45,37 @@ def build(folder: Path, precision: str) -> Subject:
 
 @contextmanager
 def counted(module: torch.nn.Module) -> Iterator[list[int]]:
-    """One entry per forward pass of a real module."""
+    """One entry per forward pass of a real module, also of one that is left before its end."""
     calls: list[int] = []
-    hook = module.register_forward_hook(lambda *_: calls.append(1))
+    hook = module.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
         yield calls
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def reading(model: torch.nn.Module) -> Iterator[list[int]]:
+    """How many tokens each forward pass of the language model takes in."""
+    lengths: list[int] = []
+
+    def note(_: torch.nn.Module, __: object, given: dict[str, torch.Tensor]) -> None:
+        lengths.append(given["inputs_embeds"].shape[1])
+
+    hook = model.get_submodule("model.language_model").register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield lengths
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def heard(model: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """The logits of each forward pass that gives some."""
+    logits: list[torch.Tensor] = []
+    hook = model.get_submodule("lm_head").register_forward_hook(lambda *called: logits.append(called[2].float().clone()))
+    try:
+        yield logits
     finally:
         hook.remove()
 

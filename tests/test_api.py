@@ -27,7 +27,8 @@ GREEDY_REPORT = '{"temperature": 0, "max_new_tokens": 4}'
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    examiner = load_examiner(tiny.build_classifier(tmp_path_factory.mktemp("classifier")))
+    segmenter = tiny.build_segmenter(tmp_path_factory.mktemp("segmenter"), tiny.film())
+    examiner = load_examiner(tiny.build_classifier(tmp_path_factory.mktemp("classifier")), segmenter=segmenter)
     with serve(tmp_path_factory.mktemp("api"), max_pixels=4_000_000, examiner=examiner) as running:
         yield running
 
@@ -49,9 +50,9 @@ def ask(client: Client, image: Any, question: str = "And?", options: object = GR
     return result
 
 
-def test_only_these_four_are_called_by_name(client: Client) -> None:
+def test_only_these_six_are_called_by_name(client: Client) -> None:
     described: Any = client.view_api(return_format="dict", print_info=False)
-    assert set(described["named_endpoints"]) == {"/ask", "/examine", "/report", "/clear"}
+    assert set(described["named_endpoints"]) == {"/ask", "/examine", "/report", "/find", "/inspect", "/clear"}
     assert not described["unnamed_endpoints"]
 
 
@@ -180,15 +181,18 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return handle_file(str(path))
 
 
-EXAMINED = {"image", "in_domain", "reason", "labels", "probabilities", "trusted", "peak"}
+EXAMINED = {"image", "in_domain", "reason", "labels", "probabilities", "trusted", "peak", "masks", "mask_reason"}
 
 
 def test_an_examination_says_what_the_classifier_says_and_is_not_remembered(client: Client, picture: Any, film: Any) -> None:
     said = client.predict(film, api_name="/examine")
     assert set(said) == EXAMINED and said["in_domain"] and said["labels"] == ["PNEUMONIA"]
     assert sum(said["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert [mask["label"] for mask in said["masks"]] == ["right lung", "left lung"] and said["mask_reason"] is None
+    assert all(set(mask) == {"label", "area", "box"} for mask in said["masks"])
     refused = client.predict(picture, api_name="/examine")
     assert set(refused) == EXAMINED and refused["reason"] == "colour" and refused["probabilities"] == {}
+    assert refused["masks"] == [] and refused["mask_reason"] == "colour"
     with pytest.raises(AppError, match="Add an image first"):
         ask(client, None)
     with pytest.raises(AppError, match="Add an image first"):

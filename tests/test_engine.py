@@ -1,6 +1,8 @@
 """What the local engine owes beyond `test_contract.py`: its queue, its ids, its memory, and a full device."""
 
+import io
 import time
+from contextlib import nullcontext
 from itertools import islice
 
 import engines
@@ -8,10 +10,15 @@ import pytest
 import tiny
 import torch
 from engines import ASKED, GREEDY, PICTURE, Subject, counted, ids, in_thread
+from PIL import Image
 
+from chat.assistant import Assistant, Request
+from chat.conversation import Conversation
 from chat.engine.base import DoesNotFit, Message, OutOfMemory, Sampling
-from chat.engine.local import IMAGES_KEPT, SESSIONS_KEPT, LocalEngine
+from chat.engine.local import LocalEngine
+from chat.engine.prefix import IMAGES_KEPT
 from chat.prompt import encode
+from vision.study import read_study
 
 
 @pytest.fixture(scope="module", params=engines.PRECISIONS)
@@ -26,6 +33,12 @@ def engine(subject: engines.Subject) -> LocalEngine:
 
 def waiting(engine: LocalEngine) -> int:
     return len(engine._turnstile._queue)
+
+
+def png(image: Image.Image) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
 
 
 def wait_until_queued(engine: LocalEngine, callers: int) -> None:
@@ -180,6 +193,32 @@ def test_a_full_device_is_said_so_and_leaves_the_engine_usable(engine: LocalEngi
     assert ids(engine, ASKED) == before
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+@pytest.mark.parametrize("place", ["model.vision_tower", "model.language_model", "lm_head"])
+def test_a_full_device_is_asked_once_more_with_fewer_crops(subject: Subject, place: str, failures: int) -> None:
+    """In vision, prefill and at the first token; the second time the person is told, and the next question works."""
+    assistant, left = Assistant(subject.engine, subject.engine.input_side), [True] * failures
+    study = read_study(png(tiny.picture(failures, (300, 100))))
+    request = Request("What is this?", GREEDY)
+    full = assistant.views(study, request)
+    assert len(full) > 1
+
+    def fail(*_: object) -> None:
+        if left:
+            left.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    subject.engine.forget("full")
+    hook = subject.loaded.model.get_submodule(place).register_forward_pre_hook(fail)
+    with nullcontext() if failures == 1 else pytest.raises(OutOfMemory):
+        steps = list(assistant.ask(request, study, Conversation(), "full"))
+        assert steps[-1].prompt.views == full[: (len(full) + 1) // 2]
+    hook.remove()
+    assert left == [] and waiting(subject.engine) == 0
+    (*_, last) = assistant.ask(request, study, Conversation(), "full")
+    assert last.prompt.views == full
+
+
 def test_a_bug_is_not_dressed_up_as_a_full_device(engine: LocalEngine, subject: Subject) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("shapes do not match")
@@ -210,9 +249,6 @@ def test_a_prepared_image_is_not_looked_at_again_by_its_own_session_only(engine:
 def test_what_is_kept_is_bounded(engine: LocalEngine) -> None:
     for i in range(IMAGES_KEPT + 3):
         engine.prepare(tiny.question("", tiny.picture(i)), "many images")
-    for i in range(SESSIONS_KEPT + 3):
-        engine.prepare(ASKED, f"session {i}")
-    assert len(engine._sessions) == SESSIONS_KEPT
-    assert all(len(kept) <= IMAGES_KEPT for kept in engine._sessions.values())
     engine.prepare(tiny.question("", *map(tiny.picture, range(IMAGES_KEPT + 3))), "one long prompt")
-    assert len(engine._sessions["one long prompt"]) == IMAGES_KEPT
+    kept = engine._sessions._kept
+    assert len(kept["many images"].features) == len(kept["one long prompt"].features) == IMAGES_KEPT

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -141,6 +142,18 @@ def test_the_map_is_told_where_it_peaks_and_where_that_is_on_the_picture(side: S
     told = rule_sentences("looked_at", STUDY, evidence, "en")
     assert f"{zone} part" in told[0] and f"patient's {side} lung" in told[0]
     assert f"on the {'left' if side == 'right' else 'right'} of the picture" in told[2]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_share_of_the_map_in_the_lungs_is_told_and_no_other_number(language: Language) -> None:
+    finding = Finding("PNEUMONIA", 0.9, None, True, Peak("left", "lower", BOX), inside=0.634)
+    evidence = Evidence((finding,), ("PNEUMONIA",), probabilities={"PNEUMONIA": 0.9, "NORMAL": 0.1})
+    told = rule_sentences("looked_at", STUDY, evidence, language)
+    assert "63%" in told[0] and [check(text, evidence, language) for text in told] == [()] * 3
+    assert "number" in check(told[0].replace("63%", "71%"), evidence, language)
+    unknown = replace(evidence, findings=(replace(finding, inside=None),))
+    assert "%" not in " ".join(rule_sentences("looked_at", STUDY, unknown, language))
+    assert "number" in check(told[0], unknown, language)
 
 
 def test_what_was_refused_or_switched_off_is_not_told() -> None:

@@ -166,7 +166,34 @@ def test_a_map_outside_the_lungs_is_a_doubt(bright: Classifier) -> None:
     assert read(bright, body(0.5, 0.93, strength=150)).doubt in ("outside_lungs", "border")
     elsewhere = np.zeros((400, 320), bool)
     elsewhere[:60, 200:] = True
-    assert read(bright, body(0.3, 0.6), lungs=Mask("lungs", elsewhere)).doubt == "outside_lungs"
+    assert read(bright, body(0.3, 0.6), lungs=[Mask("lungs", elsewhere)]).doubt == "outside_lungs"
+
+
+def columns(*spans: tuple[float, float], rows: tuple[float, float] = (0.2, 0.8)) -> list[Mask]:
+    """Masks on `body` from and to these shares of its width."""
+    masks = []
+    for start, end in spans:
+        values = np.zeros((400, 320), bool)
+        values[round(400 * rows[0]) : round(400 * rows[1]), round(320 * start) : round(320 * end)] = True
+        masks.append(Mask("lung", values))
+    return masks
+
+
+def test_side_and_zone_are_of_the_lungs_that_were_found_not_of_the_image(bright: Classifier) -> None:
+    image = body(0.6, 0.5)
+    assert (read(bright, image).peak.side, read(bright, image).peak.zone) == ("left", "middle")
+    turned = read(bright, image, lungs=columns((0.1, 0.68), (0.75, 0.95), rows=(0.44, 0.9))).peak
+    assert (turned.side, turned.zone) == ("right", "upper")
+
+
+def test_how_much_of_the_map_lies_in_the_lungs_is_known_with_a_mask_only(bright: Classifier) -> None:
+    image = body(0.3, 0.5)
+    whole, none = read(bright, image, lungs=columns((0, 0.5), (0.5, 1), rows=(0, 1))), columns((0.8, 0.9), (0.9, 1))
+    assert whole.inside == pytest.approx(1) and whole.shares["outside_mask"] == 0 and whole.trusted
+    away = read(bright, image, lungs=none)
+    assert away.inside < 0.2 and away.shares["outside_mask"] > 0.95 and away.doubt == "outside_lungs"
+    guessed = read(bright, image)
+    assert guessed.inside is None and "outside_mask" not in guessed.shares and guessed.trusted
 
 
 def test_a_map_of_what_a_shift_changes_is_a_doubt() -> None:
@@ -237,6 +264,9 @@ def test_the_limits_lose_no_more_maps_than_they_may() -> None:
     assert sum(s["marker"] > limits.marker for s in shares) == 20
     assert sum(s["shift"] < limits.shift for s in shares) == sum(s["border"] > limits.border for s in shares) == 10
     assert fit_limits(shares[:49]) == Limits()
+    masked = [share | {"outside_mask": share["border"]} if n < 200 else share for n, share in enumerate(shares)]
+    assert limits.outside_mask == Limits().outside_mask and fit_limits(masked).marker == limits.marker
+    assert sum(s["outside_mask"] > fit_limits(masked).outside_mask for s in masked[:200]) == 4
 
 
 def test_a_reference_of_other_weights_is_refused(taught: tuple[Path, Path], tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from finetune.seg_grade import grade, summarise
 from finetune.seg_pairs import IGNORE, find_pairs, split_lungs
 from finetune.seg_phantom import KINDS, draw_abdomen, write_phantoms
 from finetune.segmenter import SHIPPED, evaluate, main, unseen
-from vision.unet import LUNGS, load_segmenter, unet
+from vision.evidence import LUNGS
+from vision.unet import load_segmenter, unet
 
 TINY = Recipe(size=32, epochs=3, batch=8, rate=5e-3, channels=(4, 8, 16))
 

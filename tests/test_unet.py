@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vision.evidence import CheckpointError, Mask
-from vision.unet import CONFIG, LUNGS, WEIGHTS, Plan, Region, Segmentation, Segmenter, _measure, load_segmenter, unet
+from vision.evidence import LUNGS, CheckpointError, Mask, Region
+from vision.unet import CONFIG, WEIGHTS, Plan, Segmentation, Segmenter, _measure, load_segmenter, unet
 
 
 class Thresholds(torch.nn.Module):

@@ -33,6 +33,7 @@ from chat.engine.base import Message
 from finetune.tokenizer import IMAGE, train_tokenizer
 from vision.domain import CLASSES, FACTS, WEIGHTS, describe, digest
 from vision.resnet import Calibration, Classifier, squash
+from vision.unet import Plan, Segmenter, normalised, unet
 
 SIDE, PATCH = 56, 14
 TOKENS_PER_IMAGE = (SIDE // PATCH) ** 2
@@ -170,6 +171,33 @@ def build_classifier(folder: Path, side: int = 64, population: Literal["child", 
         bias = np.eye(len(CLASSES), dtype=np.float32)[CLASSES.index(population)]
         save_array({"weight": np.zeros((len(CLASSES), width), np.float32), "bias": bias}, folder / WEIGHTS)
         (folder / FACTS).write_text(json.dumps({"film": -9.0, "population": 0.0, "classifier": digest(folder)}), "utf-8")
+    return folder
+
+
+Corners = tuple[float, float, float, float]
+LUNG_FIELDS: dict[str, Corners] = {"right lung": (0.12, 0.2, 0.44, 0.86), "left lung": (0.56, 0.2, 0.88, 0.86)}
+"""(left, top, right, bottom) as shares of width and height."""
+
+
+def build_segmenter(folder: Path, image: Image.Image, fields: dict[str, Corners] = LUNG_FIELDS) -> Path:
+    """Write a U-Net that has learned one image by heart: what lies in these fields is of these classes, all else background."""
+    side = 32
+    truth = torch.zeros(1, side, side, dtype=torch.long)
+    for value, corners in enumerate(fields.values(), start=1):
+        left, top, right, bottom = (round(share * side) for share in corners)
+        truth[0, top:bottom, left:right] = value
+    torch.manual_seed(0)
+    model = unet(len(fields), (8, 16, 32))
+    pixels = normalised(torch.from_numpy(np.array(image.convert("L").resize((side, side))))[None, None])
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 0.01 if step < 70 else 0.0  # at the end only the averages of its normalisation move
+        loss = torch.nn.functional.cross_entropy(model(pixels), truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    folder.mkdir(parents=True, exist_ok=True)
+    Segmenter(model, Plan(tuple(fields), side, (8, 16, 32))).save(folder)
     return folder
 
 

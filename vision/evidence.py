@@ -15,10 +15,20 @@ from vision.tiling import Box
 
 Side = Literal["right", "left"]
 Zone = Literal["upper", "middle", "lower"]
+LUNGS = ("right lung", "left lung")
+"""The labels, and the order, of the masks of the patient's lungs."""
 
 
 class CheckpointError(Exception):
-    """What evidence would come from, a classifier or a segmenter, cannot be used; the message says which, and what to do."""
+    """What evidence would come from, a classifier or a segmenter, cannot be used; the message says which, and what to do.
+
+    Where a page may have to say it, `reason` names the fact and `fields` hold what the person's sentence needs.
+    """
+
+    def __init__(self, message: str, reason: str = "", **fields: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.fields = fields
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,27 @@ class Mask:
 
     label: str
     values: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One class in one film: `share` of its pixels, the `box` around it in them, its number of `components`.
+
+    `area_cm2` is None without the film's pixel spacing; `box` and `side`, the patient's (whose right is at the image's left)
+    on which its middle lies, are None where nothing was found.
+    """
+
+    mask: Mask
+    share: float
+    components: int
+    area_cm2: float | None = None
+    box: Box | None = None
+    side: Side | None = None
+
+    def result(self) -> dict[str, object]:
+        """What the API and the command line say about a region that was found."""
+        area = {} if self.area_cm2 is None else {"area_cm2": round(self.area_cm2, 1)}
+        return {"label": self.mask.label, "area": round(self.share, 4), **area, "box": _corners(self.box)}
 
 
 @dataclass(frozen=True)
@@ -78,18 +109,25 @@ class Evidence:
     """What crosses from vision into a prompt.
 
     `labels` is the conformal label set: one label, several when the classifier cannot decide, none when nothing fits;
-    `probabilities` are the calibrated ones of every label. `notes` names what was refused, `reason` what an image that was
-    refused looks like instead. `items` is what the person lets through to the prompt.
+    `probabilities` are the calibrated ones of every label. `regions` are what a segmenter found, `mask_reason` why it gave
+    nothing. `notes` names what was refused, `reason` what an image that was refused looks like instead. `items` is what the
+    person lets through to the prompt.
     """
 
     findings: tuple[Finding, ...] = ()
     labels: tuple[str, ...] = ()
-    masks: tuple[Mask, ...] = ()
+    regions: tuple[Region, ...] = ()
     notes: tuple[Refusal, ...] = field(default=())
     reason: str | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    mask_reason: str | None = None
 
     items: frozenset[Item] = ITEMS
+
+    @property
+    def masks(self) -> tuple[Mask, ...]:
+        """The masks of what was found."""
+        return tuple(region.mask for region in self.regions)
 
     @property
     def pointer(self) -> Finding | None:
@@ -112,7 +150,6 @@ class Evidence:
         """What the API and the command line say about an examination; the keys are a promise to others."""
         pointer = self.pointer
         peak = pointer.peak if pointer else None
-        box = [peak.box.left, peak.box.top, peak.box.right, peak.box.bottom] if peak else None
         return {
             "image": image,
             "in_domain": self.is_in_domain,
@@ -120,5 +157,11 @@ class Evidence:
             "labels": list(self.labels),
             "probabilities": {label: round(p, 4) for label, p in self.probabilities.items()},
             "trusted": pointer is not None,
-            "peak": {"side": peak.side, "zone": peak.zone, "box": box} if peak else None,
+            "peak": {"side": peak.side, "zone": peak.zone, "box": _corners(peak.box)} if peak else None,
+            "masks": [region.result() for region in self.regions],
+            "mask_reason": self.mask_reason,
         }
+
+
+def _corners(box: Box | None) -> list[int] | None:
+    return [box.left, box.top, box.right, box.bottom] if box else None

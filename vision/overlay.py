@@ -88,8 +88,13 @@ def draw_masks(image: Image.Image, masks: Sequence[Mask], longest: int = LONGEST
             height, width = mask.values.shape
             raise ValueError(f"A mask of {width} x {height} does not fit an image of {image.width} x {image.height} pixels.")
         touched = _touched(_touched(mask.values, drawn.height).T, drawn.width).T
-        drawn = _outlined(drawn, touched, PALETTE[labels.index(mask.label) % len(PALETTE)])
+        drawn = _outlined(drawn, touched, colour_of(labels, mask.label))
     return drawn
+
+
+def colour_of(labels: Sequence[str], label: str) -> Colour:
+    """The colour in which `draw_masks` draws the masks of one of its labels; the palette's first is a heatmap's contour."""
+    return PALETTE[(labels.index(label) + 1) % len(PALETTE)]
 
 
 def draw_boxes(

@@ -5,7 +5,7 @@ whether the label is called.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil, floor, log2
 from pathlib import Path
@@ -31,6 +31,7 @@ SHIFT = 0.02
 """How far the film is moved for the map's stability, as a part of its side."""
 CORE = 0.8
 """The box of a peak holds what reaches this part of the maximum: at a half, a coarse map takes in both lungs."""
+_EDGE = ceil(0.03 * GRID)
 _ROUNDING = 1e-4  # of what a cell says: less than that over the reference is nothing
 
 
@@ -40,14 +41,16 @@ class Limits:
     called films of the validation part; the defaults, for a classifier without its file, are about what it gave for the first.
 
     Shares are of the mass of the peak, the region of at least half of the maximum around it. `border`: on padding or within
-    3 % of the film's edge. `marker`: within half a cell of something burned in. `outside_lungs`: off them by half a cell and
-    by 3 % of the film. `shift`: least correlation of the map with that of the film moved by 2 %.
+    3 % of the film's edge. `marker`: within half a cell of something burned in. `outside_lungs`: off the lungs that grey values
+    suggest by half a cell and by 3 % of the film; `outside_mask`: off a segmenter's, in its place where there is one.
+    `shift`: least correlation of the map with that of the film moved by 2 %.
     """
 
     border: float = 0.1
     marker: float = 0.2
     outside_lungs: float = 0.35
     shift: float = 0.9
+    outside_mask: float = 0.65
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Saliency:
-    """A map with what was found out about it. `shares` are the numbers behind `doubt`, by the names in `Limits`."""
+    """A map with what was found out about it. `shares` are the numbers behind `doubt`, by the names in `Limits`; `inside` is
+    the share of the whole map's mass in the lungs of a segmenter, None without one.
+    """
 
     heatmap: Heatmap | None
     trusted: bool
     doubt: Doubt | None
     peak: Peak | None
     shares: Mapping[str, float] = field(default_factory=dict)
+    inside: float | None = None
 
 
 def grad_cam(features: Floats, weights: Weights) -> Floats:
@@ -134,13 +140,14 @@ def explain(
     image: Image.Image,
     look: Look,
     label: str,
-    lungs: Mask | None = None,
+    lungs: Sequence[Mask] = (),
     mirrored: Look | None = None,
     reference: Reference = Reference(),
 ) -> Saliency:
     """The map of `label` on `image`, whose pass is the first of `look`, its trust checks and its peak. Costs one more pass.
 
-    `mirrored` is the pass over the mirror image, averaged in when given; without `lungs` they are guessed from grey values.
+    `mirrored` is the pass over the mirror image, averaged in when given; `lungs` are the patient's right and left one, guessed
+    from grey values where they are not given.
     Raises ValueError for a label that the classifier does not have.
     """
     weights = target(classifier, label)
@@ -166,19 +173,28 @@ def explain(
     return _judge(heatmap, image, lungs, GRID / cells[1], _correlation(plain, again), reference.limits)
 
 
-def _judge(heatmap: Heatmap, image: Image.Image, lungs: Mask | None, cell: float, shift: float, limits: Limits) -> Saliency:
+def _judge(heatmap: Heatmap, image: Image.Image, lungs: Sequence[Mask], cell: float, shift: float, limits: Limits) -> Saliency:
     """The checks on a map that is not empty; `cell` is the classifier's, in those of the map."""
     squeezed = image.resize((burned_in.SIDE, burned_in.SIDE), Image.Resampling.BILINEAR, reducing_gap=2)
     grey = np.asarray(squeezed.convert("L"), np.float32) / np.float32(255)
     found = find_lungs(grey)
-    if lungs is not None:
-        found = Lungs(np.asarray(Image.fromarray(lungs.values).resize((GRID, GRID))), found.film)
+    halves = [_on_grid(mask) for mask in lungs]
+    lungs_at = np.logical_or.reduce(halves) if halves else found.inside
     top = np.unravel_index(int(heatmap.values.argmax()), heatmap.values.shape)
     region, core = (_connected(heatmap.values >= level, top) for level in (0.5, CORE))
-    shares = _shares(np.where(region, heatmap.values, 0), found, burned_in.find_burned_in(grey), cell) | {"shift": shift}
-    doubt = _doubt(shares, limits)
-    peak = _peak(core, (int(top[0]), int(top[1])), found.inside, image.size)
-    return Saliency(heatmap, doubt is None, doubt, peak, shares)
+    mass = np.where(region, heatmap.values, 0)
+    shares = _shares(mass, found, burned_in.find_burned_in(grey), cell) | {"shift": shift}
+    if halves:
+        shares["outside_mask"] = float(mass[~lungs_at].sum() / mass.sum())
+    doubt = find_doubt(shares, limits)
+    peak = _peak(core, (int(top[0]), int(top[1])), lungs_at, halves, image.size)
+    inside = float(heatmap.values[lungs_at].sum() / heatmap.values.sum()) if halves else None
+    return Saliency(heatmap, doubt is None, doubt, peak, shares, inside)
+
+
+def _on_grid(mask: Mask) -> NDArray[np.bool_]:
+    grey = Image.fromarray(mask.values.astype(np.uint8) * 255)
+    return np.asarray(grey.resize((GRID, GRID), Image.Resampling.BOX)) > 127
 
 
 def _connected(above: NDArray[np.bool_], top: tuple[np.intp, ...]) -> NDArray[np.bool_]:
@@ -208,15 +224,13 @@ def _laid(values: Floats, size: tuple[int, int], by: tuple[int, int] = (0, 0)) -
 
 def _shares(mass: Floats, lungs: Lungs, sharp: NDArray[np.bool_], cell: float) -> dict[str, float]:
     top, bottom, left, right = lungs.film
-    edge = ceil(0.03 * GRID)
     border = np.ones((GRID, GRID), bool)
-    border[top + edge : bottom - edge, left + edge : right - edge] = False
+    border[top + _EDGE : bottom - _EDGE, left + _EDGE : right - _EDGE] = False
     things = sharp.reshape(GRID, sharp.shape[0] // GRID, GRID, sharp.shape[1] // GRID).any((1, 3))
     near = ndimage.distance_transform_edt(~things) <= cell / 2 if things.any() else things
-    out = ndimage.distance_transform_edt(~lungs.inside) > max(cell / 2, edge) if lungs.inside.any() else ~lungs.inside
-    whole = float(mass.sum())
+    out = ndimage.distance_transform_edt(~lungs.inside) > max(cell / 2, _EDGE) if lungs.inside.any() else ~lungs.inside
     parts = {"border": border, "marker": near, "outside_lungs": out}
-    return {name: float(mass[part].sum()) / whole for name, part in parts.items()}
+    return {name: float(mass[part].sum() / mass.sum()) for name, part in parts.items()}
 
 
 def _correlation(one: Floats, other: Floats) -> float:
@@ -225,20 +239,34 @@ def _correlation(one: Floats, other: Floats) -> float:
     return float((a * b).sum()) / size if size > 0 else 0.0
 
 
-def _doubt(shares: Mapping[str, float], limits: Limits) -> Doubt | None:
+def find_doubt(shares: Mapping[str, float], limits: Limits) -> Doubt | None:
+    """What speaks against a map with these numbers; a segmenter's lungs count before those that were guessed."""
     if shares["border"] > limits.border:
         return "border"
     if shares["marker"] > limits.marker:
         return "marker"
-    if shares["outside_lungs"] > limits.outside_lungs:
+    lungs = "outside_mask" if "outside_mask" in shares else "outside_lungs"
+    if shares[lungs] > getattr(limits, lungs):
         return "outside_lungs"
     return "unstable" if shares["shift"] < limits.shift else None
 
 
-def _peak(region: NDArray[np.bool_], top: tuple[int, int], lungs: NDArray[np.bool_], size: tuple[int, int]) -> Peak:
-    """Side and thirds are of the lungs' box on a frontal film: what is left on the image is the patient's right."""
+def _peak(
+    region: NDArray[np.bool_],
+    top: tuple[int, int],
+    lungs: NDArray[np.bool_],
+    halves: Sequence[NDArray[np.bool_]],
+    size: tuple[int, int],
+) -> Peak:
+    """The side is that of the nearer of two `halves`, the patient's right and left lung, else of the half of the lungs' box,
+    where what is left on the image is the patient's right; the zones are thirds of that box.
+    """
     (upper, lower), (first, last) = _ends(lungs) if lungs.any() else ((0, GRID), (0, GRID))
-    side: Side = "right" if top[1] + 0.5 < (first + last) / 2 else "left"
+    is_right = top[1] + 0.5 < (first + last) / 2
+    if len(halves) == 2 and all(half.any() for half in halves):
+        right, left = (float(ndimage.distance_transform_edt(~half)[top]) for half in halves)
+        is_right = right < left
+    side: Side = "right" if is_right else "left"
     third = 3 * (top[0] + 0.5 - upper) / (lower - upper)
     zone: Zone = "upper" if third < 1 else "middle" if third < 2 else "lower"
     (upper, lower), (first, last) = _ends(region)

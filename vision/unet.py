@@ -3,8 +3,9 @@
 Knows pixels and a folder that `finetune.segmenter` wrote. Does not know language, evidence or how it was trained.
 """
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,19 +13,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.inferers.utils import sliding_window_inference
-from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
-from vision.evidence import CheckpointError, Mask, Side
+from vision.evidence import LUNGS, CheckpointError, Mask, Region
 from vision.tiling import Box
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MEAN, STD = 0.5, 0.25
-LUNGS = ("right lung", "left lung")
 FINEST = 2048  # contours are computed at no more than so many pixels a side, for a film of any size
 
 
@@ -42,22 +40,6 @@ class Plan:
     channels: tuple[int, ...] = (16, 32, 64, 128, 256)
     pieces: tuple[int, ...] = ()
     is_cropped: bool = False
-
-
-@dataclass(frozen=True)
-class Region:
-    """One class in one film: `share` of its pixels, the `box` around it in them, its number of `components`.
-
-    `area_cm2` is None without the film's pixel spacing; `box` and `side`, the patient's (whose right is at the image's left)
-    on which its middle lies, are None where nothing was found.
-    """
-
-    mask: Mask
-    share: float
-    components: int
-    area_cm2: float | None = None
-    box: Box | None = None
-    side: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +64,12 @@ class Segmentation:
             return False
         smaller, larger = sorted((right.share, left.share))
         return 0.1 <= smaller + larger <= 0.6 and smaller >= larger / 4
+
+    @property
+    def lungs(self) -> tuple[Mask, ...]:
+        """The right and the left lung where there are two, else nothing."""
+        found = {mask.label: mask for mask in self.masks}
+        return tuple(found[label] for label in LUNGS) if self.is_two_lungs else ()
 
 
 class Segmenter:
@@ -114,7 +102,10 @@ class Segmenter:
             grey = grey.resize(side, Image.Resampling.BILINEAR)
         device = next(self.model.parameters()).device
         pixels = normalised(torch.from_numpy(np.array(grey))[None, None]).to(device)
-        if self.plan.is_cropped:  # a film smaller than a window is padded by the library, and cut again
+        if self.plan.is_cropped:
+            from monai.inferers.utils import sliding_window_inference
+
+            # A film smaller than a window is padded by the library, and cut again.
             logits = cast(torch.Tensor, sliding_window_inference(pixels, side, 4, self.model, 0.25, mode="gaussian"))
         else:
             logits = self.model(pixels)
@@ -168,22 +159,44 @@ def _measure(mask: Mask, components: int, spacing: tuple[float, float] | None) -
 
 def unet(classes: int, channels: Sequence[int]) -> torch.nn.Module:
     """A 2-D U-Net with random weights: one grey channel in, the background and `classes` out, halved once per level."""
+    from monai.networks.nets.unet import UNet  # here, for it takes seconds to import, and a page can be up before
+
     model = UNet(2, 1, classes + 1, channels, strides=(2,) * (len(channels) - 1), num_res_units=2, act="RELU", norm="BATCH")
     return cast(torch.nn.Module, cast(Any, model).to(memory_format=torch.channels_last))
 
 
-def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
-    """A folder that `finetune.segmenter` wrote, with its own classes. Raises CheckpointError when it is missing or damaged."""
+def open_segmenter(folder: Path, device: str = "cpu") -> Callable[[], Segmenter]:
+    """A folder that `finetune.segmenter` wrote, with its own classes, read at once; its network is built at the first call.
+
+    Both raise CheckpointError when it is missing or damaged.
+    """
     if not folder.is_dir():
-        raise CheckpointError(f"There is no segmenter at {folder.name}. Give a folder that python -m finetune.segmenter wrote.")
+        message = f"There is no segmenter at {folder.name}. Give a folder that python -m finetune.segmenter wrote."
+        raise CheckpointError(message, "no_segmenter", name=folder.name)
+    message = f"The segmenter in {folder.name} cannot be read: it is damaged, or of another kind."
+    message = f"{message} Copy it again, or train it with python -m finetune.segmenter."
+    damaged = CheckpointError(message, "broken_segmenter", name=folder.name)
     try:
         fields = json.loads((folder / CONFIG).read_text("utf-8"))
         plan = Plan(**{name: cast(Any, tuple(v) if isinstance(v, list) else v) for name, v in fields.items()})
-        if len(plan.pieces) not in (0, len(plan.classes)):
+        weights = load_file(folder / WEIGHTS)
+        if len(plan.pieces) not in (0, len(plan.classes)) or not plan.classes:
             raise ValueError("another number of classes")
-        model = unet(len(plan.classes), plan.channels)
-        model.load_state_dict(load_file(folder / WEIGHTS))  # copied into 32 bits
     except Exception as error:  # a damaged file or configuration raises nearly every class there is
-        message = f"The segmenter in {folder.name} cannot be read: it is damaged, or of another kind."
-        raise CheckpointError(f"{message} Copy it again, or train it with python -m finetune.segmenter.") from error
-    return Segmenter(model.to(device), plan)
+        raise damaged from error
+
+    @functools.cache
+    def build() -> Segmenter:
+        try:
+            model = unet(len(plan.classes), plan.channels)
+            model.load_state_dict(weights)  # copied into 32 bits
+        except Exception as error:
+            raise damaged from error
+        return Segmenter(model.to(device), plan)
+
+    return build
+
+
+def load_segmenter(folder: Path, device: str = "cpu") -> Segmenter:
+    """The segmenter of `open_segmenter`, ready to be used."""
+    return open_segmenter(folder, device)()

@@ -76,7 +76,10 @@ class Delta:
 
 
 class Engine(Protocol):
-    """One model that many callers use in turn. `session` names a caller; state of one never serves another."""
+    """One model that many callers use in turn. `session` names a caller; state of one never serves another.
+
+    "a/crops" is a part of session "a", with a state of its own, and is forgotten with it.
+    """
 
     @property
     def name(self) -> str: ...
@@ -88,7 +91,7 @@ class Engine(Protocol):
         """Tokens of the prompt that ends with these messages, images included."""
 
     def prepare(self, messages: Sequence[Message], session: str) -> None:
-        """Compute what can be computed before the question exists."""
+        """Compute what can be computed before the question exists, and give way to whoever asks one."""
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, session: str) -> Iterator[Delta]:
         """The answer, piece by piece; closing the iterator stops the work within a token. Raises EngineError."""

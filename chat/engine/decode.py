@@ -4,14 +4,16 @@ Knows one model, its cache and its tokenizer. Does not know messages, sessions, 
 Written out rather than left to `generate`, which runs in a thread that nobody can stop; greedy ids are the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache, LlavaForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import Cache, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from chat.engine.base import Delta, Sampling
+from chat.engine.prefix import new_cache
 
 _BROKEN = "\ufffd"
 _LONGEST_LETTER = 4
@@ -33,7 +35,7 @@ def decode(
     only begins a character comes with no text; the text follows with the token that completes it. Nothing is
     computed between two calls of next, so closing the iterator stops the work.
     """
-    cache = DynamicCache(config=model.config.get_text_config()) if cache is None else cache
+    cache = new_cache(model) if cache is None else cache
     generator = _generator(model.device, sampling.seed)
     letters = Letters(tokenizer)
     logits = forward(model, ids, features, cache)
@@ -55,13 +57,47 @@ def forward(
     model: LlavaForConditionalGeneration, ids: Sequence[int], features: Sequence[torch.Tensor], cache: Cache, keep: int = 1
 ) -> torch.Tensor:
     """(keep, vocabulary) float32 logits of the last `keep` of `ids`, which are appended to `cache`."""
-    images: dict[str, Any] = {}
+    logits: torch.Tensor = model(**_inputs(model, ids, features, cache), logits_to_keep=keep).logits
+    return logits[0].float()
+
+
+@torch.inference_mode()
+def read(model: LlavaForConditionalGeneration, ids: Sequence[int], features: Sequence[torch.Tensor], cache: Cache) -> None:
+    """Append `ids` to `cache`, and ask for no logits."""
+    model.model(**_inputs(model, ids, features, cache))
+
+
+def _inputs(model: Any, ids: Sequence[int], features: Sequence[torch.Tensor], cache: Cache) -> dict[str, Any]:
+    inputs = {"input_ids": torch.tensor([list(ids)], device=model.device), "past_key_values": cache, "use_cache": True}
     if features:
         pooled: Any = list(features)
-        images["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-    row = torch.tensor([list(ids)], device=model.device)
-    logits: torch.Tensor = model(input_ids=row, past_key_values=cache, use_cache=True, logits_to_keep=keep, **images).logits
-    return logits[0].float()
+        inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+    return inputs
+
+
+class Stopped(Exception):
+    """Nobody wants any more what is being computed."""
+
+
+def layers_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Whatever a model has several of in a row: the layers of its vision tower and of its language model."""
+    return [layer for stack in model.modules() if isinstance(stack, torch.nn.ModuleList) for layer in stack]
+
+
+@contextmanager
+def watched(layers: Sequence[torch.nn.Module], is_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Ask before each of these layers whether to go on. Raises Stopped inside."""
+
+    def check(*_: object) -> None:
+        if not is_wanted():
+            raise Stopped
+
+    hooks = [layer.register_forward_pre_hook(check) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.inference_mode()

@@ -3,53 +3,47 @@
 Knows a loaded checkpoint, sessions and memory. Does not know where prompts come from, pages or files.
 """
 
-import hashlib
+import os
 import traceback
-from collections import OrderedDict
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import DynamicCache
 
 from chat.engine.base import Delta, DoesNotFit, EngineUnavailable, Limits, Message, OutOfMemory, Sampling
 from chat.engine.checkpoint import Loaded
-from chat.engine.decode import decode, forward
-from chat.engine.turnstile import Stream, Turnstile
+from chat.engine.decode import Stopped, decode, forward, layers_of, read, watched
+from chat.engine.prefix import Kept, Sessions, digest, new_cache, split
+from chat.engine.sight import bounded, look, project, width
+from chat.engine.turnstile import Stream, Ticket, Turnstile
 from chat.prompt import SYSTEM, Encoded, encode
-
-SESSIONS_KEPT = 16
-IMAGES_KEPT = 8
-"""Vision features that are kept: 5 MB per image for LLaVA-1.5, and a question rarely brings more than a few crops."""
-
-WIDEST_EXACT = 4096
-"""Up to this side an image is padded to its square as it stands; larger ones are averaged down first, or the square
-of a 200-megapixel strip would not fit into memory."""
 
 FEATURE_BATCH = 16
 
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
-Kept = OrderedDict[bytes, torch.Tensor]
-
 
 class LocalEngine:
-    """Engine and Scorer on one checkpoint. One caller at a time uses the device; counting tokens needs no turn."""
+    """Engine and Scorer on one checkpoint. One caller at a time uses the device; counting tokens needs no turn.
 
-    def __init__(self, loaded: Loaded) -> None:
+    `kept_bytes` bounds what is kept for sessions that wait, by default by this machine's memory.
+    """
+
+    def __init__(self, loaded: Loaded, kept_bytes: int | None = None) -> None:
         self.name = loaded.name
         self.limits: Limits = loaded.limits
         self.description = loaded.description
         self.input_side = loaded.input_side
         self._loaded: Loaded | None = loaded
+        self._layers = layers_of(loaded.model)
         self._turnstile = Turnstile()
         self._tokenizing = Lock()
-        self._sessions: OrderedDict[str, Kept] = OrderedDict()
+        self._sessions = Sessions(_room(loaded.device) if kept_bytes is None else kept_bytes)
 
     def count(self, messages: Sequence[Message]) -> int:
         return len(self._encode(messages).ids)
@@ -63,20 +57,31 @@ class LocalEngine:
         self.forget("warm-up")
 
     def prepare(self, messages: Sequence[Message], session: str) -> None:
-        with self._turnstile.turn(), device_errors():
-            self._see(self._encode(messages).images, self._kept(session))
+        """Read what stands before the question. Gives way to others within a layer and to this session's own question
+        behind a segment; what stands by then stays. Raises OutOfMemory.
+        """
+        encoded = self._encode(messages)
+        kept = self._sessions.open(session, self._ready().model)
+
+        def is_wanted() -> bool:
+            return self._sessions.holds(session, kept) and all(owner == session for owner in self._turnstile.waiting[:1])
+
+        with self._turnstile.turn(session), suppress(Stopped), self._at_work(is_wanted):
+            if len(encoded.ids) <= self.limits.context_tokens:
+                self._read(encoded, kept, lambda: not self._turnstile.waiting)
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, session: str) -> Iterator[Delta]:
         encoded = self._fitting(messages, sampling.max_new_tokens)
-        return Stream(self._turnstile, self._answer(encoded, sampling, session))
+        ticket = Ticket(session)
+        return Stream(self._turnstile, self._answer(encoded, sampling, ticket), ticket)
 
     def forget(self, session: str) -> None:
-        self._sessions.pop(session, None)
+        self._sessions.forget(session)
 
     def close(self) -> None:
         """Free the model once the answer in hand has ended; whoever comes later is told that the engine is gone."""
         with self._turnstile.turn():
-            self._loaded = None
+            self._loaded, self._layers = None, []
             self._sessions.clear()
             torch.cuda.empty_cache()
 
@@ -86,21 +91,22 @@ class LocalEngine:
         with self._tokenizing:
             choices = [tokenizer.encode(option, add_special_tokens=False) for option in options]
         longest = max(map(len, choices), default=0)
-        kept: Kept = OrderedDict()
+        kept = Kept(new_cache(self._ready().model))
         rows = []
         for messages in batch:
             encoded = self._fitting(messages, longest)
-            with self._turnstile.turn(), device_errors():
+            if len(encoded.images) < 2:  # nothing that the next could share is worth a pass of its own
+                encoded = replace(encoded, cuts=())
+            with self._turnstile.turn(), self._at_work():
                 rows.append(self._log_probabilities(encoded, choices, kept).softmax(-1).cpu().numpy())
         return np.asarray(rows, dtype=np.float32).reshape(len(rows), len(options))
 
     def features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """What the vision tower says of each patch, before the projector, at the layer that the language model reads."""
-        parts = [np.zeros((0, self.limits.tokens_per_image, self._vision_width()), np.float32)]
+        parts = [np.zeros((0, self.limits.tokens_per_image, width(self._ready())), np.float32)]
         for start in range(0, len(images), FEATURE_BATCH):
-            with self._turnstile.turn(), device_errors():
-                pixels = torch.cat([self._pixels(_bounded(image)) for image in images[start : start + FEATURE_BATCH]])
-                parts.append(self._tower(pixels).float().cpu().numpy())
+            with self._turnstile.turn(), self._at_work():
+                parts.append(look(self._ready(), images[start : start + FEATURE_BATCH]).float().cpu().numpy())
         return np.concatenate(parts)
 
     def _ready(self) -> Loaded:
@@ -120,68 +126,63 @@ class LocalEngine:
             raise DoesNotFit(needed, self.limits.context_tokens)
         return encoded
 
-    def _answer(self, encoded: Encoded, sampling: Sampling, session: str) -> Generator[Delta, None, None]:
+    @contextmanager
+    def _at_work(self, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """On the device: asks before each layer whether to go on, and lets go of all that is kept when memory is full."""
+        try:
+            with device_errors(), watched(self._layers, is_wanted):
+                yield
+        except OutOfMemory:
+            self._sessions.clear()
+            raise
+
+    def _answer(self, encoded: Encoded, sampling: Sampling, ticket: Ticket) -> Generator[Delta, None, None]:
         loaded = self._ready()
-        with device_errors():
-            features = self._see(encoded.images, self._kept(session))
-            yield from decode(loaded.model, loaded.tokenizer, encoded.ids, features, sampling, loaded.end_ids)
+        kept = self._sessions.open(ticket.owner, loaded.model)
+        with suppress(Stopped), self._at_work(lambda: not ticket.is_closed):
+            ids, features = self._read(encoded, kept)
+            yield from decode(loaded.model, loaded.tokenizer, ids, features, sampling, loaded.end_ids, kept.cache)
 
-    def _kept(self, session: str) -> Kept:
-        kept = self._sessions.setdefault(session, OrderedDict())
-        self._sessions.move_to_end(session)
-        while len(self._sessions) > SESSIONS_KEPT:
-            self._sessions.popitem(last=False)
-        return kept
+    def _read(
+        self, encoded: Encoded, kept: Kept, goes_on: Callable[[], bool] = lambda: True
+    ) -> tuple[Sequence[int], list[torch.Tensor]]:
+        """Bring what is kept up to the prompt's last segment, and give that: its ids, and features for its images.
 
-    def _see(self, images: Sequence[Image.Image], kept: Kept) -> list[torch.Tensor]:
+        Where `goes_on` says no between two segments, those before it stay.
+        """
+        loaded = self._ready()
+        seen = [bounded(image) for image in encoded.images]
+        keys = [digest(image) for image in seen]
+        images = dict(zip(keys, seen, strict=True))
+        segments = split(encoded.ids, encoded.cuts, keys, loaded.image_token_id, loaded.tokens_per_image)
+        for segment in segments[kept.resume(segments) : -1]:
+            if not goes_on():
+                return (), []
+            read(loaded.model, segment.ids, self._see(segment.images, images, kept), kept.cache)
+            kept.segments.append(segment)
+            self._sessions.trim(kept)
+        return segments[-1].ids, self._see(segments[-1].images, images, kept)
+
+    def _see(self, keys: Sequence[bytes], images: Mapping[bytes, Image.Image], kept: Kept) -> list[torch.Tensor]:
         """Projected features, (tokens, d) per image, each image through the tower once while it is kept.
 
         One image at a time, so that the numbers do not depend on what else the prompt holds. Kept in the
         computer's memory, not the device's.
         """
-        features = []
-        for image in images:
-            small = _bounded(image)
-            key = hashlib.sha256(repr(small.size).encode() + small.tobytes()).digest()
-            if key not in kept:
-                kept[key] = self._project(self._pixels(small)).cpu()
-            kept.move_to_end(key)
-            features.append(kept[key].to(self._ready().device))
-            while len(kept) > IMAGES_KEPT:
-                kept.popitem(last=False)
-        return features
-
-    def _pixels(self, image: Image.Image) -> torch.Tensor:
-        loaded = self._ready()
-        processor: Any = loaded.image_processor
-        pixels: torch.Tensor = processor(images=[image], return_tensors="pt")["pixel_values"]
-        return pixels.to(loaded.device, loaded.dtype)
-
-    @torch.inference_mode()
-    def _project(self, pixels: torch.Tensor) -> torch.Tensor:
-        pooled: Any = self._ready().model.get_image_features(pixel_values=pixels).pooler_output
-        projected: torch.Tensor = pooled[0]
-        return projected
-
-    @torch.inference_mode()
-    def _tower(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, patches, d), cut to the layers and the strategy of the config, as `get_image_features` cuts them."""
-        model: Any = self._ready().model
-        layers = model.config.vision_feature_layer
-        states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
-        chosen = torch.cat([states[layer] for layer in ([layers] if isinstance(layers, int) else layers)], dim=-1)
-        return chosen[:, 1:] if model.config.vision_feature_select_strategy == "default" else chosen
-
-    def _vision_width(self) -> int:
-        config: Any = self._ready().model.config
-        layers = config.vision_feature_layer
-        return int(config.vision_config.hidden_size) * (1 if isinstance(layers, int) else len(layers))
+        loaded, found = self._ready(), []
+        for key in keys:
+            if key not in kept.features:
+                kept.keep_image(key, project(loaded, look(loaded, [images[key]]))[0].cpu())
+            found.append(kept.features[key].to(loaded.device))
+        for key in images.keys() & kept.features.keys():
+            kept.features.move_to_end(key)
+        return found
 
     def _log_probabilities(self, encoded: Encoded, choices: Sequence[Sequence[int]], kept: Kept) -> torch.Tensor:
         """(k,) log-probabilities: the prompt is read once, and each option of several tokens once more behind it."""
-        model = self._ready().model
-        cache = DynamicCache(config=model.config.get_text_config())
-        first = forward(model, encoded.ids, self._see(encoded.images, kept), cache).log_softmax(-1)
+        model, cache = self._ready().model, kept.cache
+        ids, features = self._read(encoded, kept)
+        first = forward(model, ids, features, cache).log_softmax(-1)
         totals = []
         for choice in choices:
             total = first[-1, choice[0]]
@@ -193,9 +194,11 @@ class LocalEngine:
         return torch.stack(totals)
 
 
-def _bounded(image: Image.Image) -> Image.Image:
-    factor = -(-max(image.size) // WIDEST_EXACT)
-    return image.reduce((min(factor, image.width), min(factor, image.height))) if factor > 1 else image
+def _room(device: str) -> int:
+    """Bytes for sessions that wait: half of what a GPU has free, an eighth of a computer's memory."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Knows transformers' text models and their templates. Does not know prompts, page
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,10 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from chat.engine import checkpoint
 from chat.engine.base import Delta, DoesNotFit, EngineRefused, EngineUnavailable, Limits, Message, Sampling
-from chat.engine.decode import decode
+from chat.engine.decode import Stopped, decode, layers_of, watched
 from chat.engine.local import device_errors
 from chat.engine.shards import read_json
-from chat.engine.turnstile import Stream, Turnstile
+from chat.engine.turnstile import Stream, Ticket, Turnstile
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class TextEngine:
         needed = len(ids) + sampling.max_new_tokens
         if needed > self.limits.context_tokens:
             raise DoesNotFit(needed, self.limits.context_tokens)
-        return Stream(self._turnstile, self._answer(ids, sampling))
+        ticket = Ticket(session)
+        return Stream(self._turnstile, self._answer(ids, sampling, ticket), ticket)
 
     def forget(self, session: str) -> None:
         """Nothing is kept."""
@@ -73,10 +75,10 @@ class TextEngine:
             )
         return list(encoded["input_ids"])
 
-    def _answer(self, ids: Sequence[int], sampling: Sampling) -> Generator[Delta, None, None]:
+    def _answer(self, ids: Sequence[int], sampling: Sampling, ticket: Ticket) -> Generator[Delta, None, None]:
         if self._model is None:
             raise EngineUnavailable("The engine has been closed. Start Hilum again.")
-        with device_errors():
+        with suppress(Stopped), device_errors(), watched(layers_of(self._model), lambda: not ticket.is_closed):
             yield from decode(self._model, self._tokenizer, ids, [], sampling, self._end_ids)
 
 

@@ -12,6 +12,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+class Ticket:
+    """A caller's place in the queue, by what it is called; closing it asks the work to end."""
+
+    def __init__(self, owner: str = "") -> None:
+        self.owner = owner
+        self.is_closed = False
+
+
 def _always() -> bool:
     return True
 
@@ -21,9 +29,15 @@ class Turnstile:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._queue: deque[object] = deque()
+        self._queue: deque[Ticket] = deque()
 
-    def enter(self, caller: object, is_wanted: Callable[[], bool] = _always) -> bool:
+    @property
+    def waiting(self) -> list[str]:
+        """Who waits behind the one who has the turn."""
+        with self._changed:
+            return [ticket.owner for ticket in self._queue][1:]
+
+    def enter(self, caller: Ticket, is_wanted: Callable[[], bool] = _always) -> bool:
         """Wait for the turn; False, and out of the queue, as soon as `is_wanted` says no."""
         has_turn = False
         with self._changed:
@@ -36,7 +50,7 @@ class Turnstile:
                     self.leave(caller)
         return has_turn
 
-    def leave(self, caller: object) -> None:
+    def leave(self, caller: Ticket) -> None:
         with self._changed:
             self._queue.remove(caller)
             self._changed.notify_all()
@@ -47,8 +61,8 @@ class Turnstile:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        caller = object()
+    def turn(self, owner: str = "") -> Iterator[None]:
+        caller = Ticket(owner)
         self.enter(caller)
         try:
             yield
@@ -59,16 +73,15 @@ class Turnstile:
 class Stream(Generic[T]):
     """A generator that waits for its turn at the first next and gives the turn back when it ends, fails or is closed.
 
-    Any thread may close it: while it waits it then never starts, and while it works it ends after the step in
-    hand. Dropping the last reference closes it too.
+    Any thread may close it: while it waits it then never starts, and while it works it ends after the step in hand,
+    or earlier where the step looks at its ticket. Dropping the last reference closes it too.
     """
 
-    def __init__(self, turnstile: Turnstile, steps: Generator[T, None, None]) -> None:
+    def __init__(self, turnstile: Turnstile, steps: Generator[T, None, None], ticket: Ticket | None = None) -> None:
         self._turnstile = turnstile
         self._steps = steps
-        self._ticket = object()  # the queue must not hold the stream itself, or dropping it would not close it
+        self._ticket = ticket or Ticket()  # the queue must not hold the stream itself, or dropping it would not close it
         self._has_turn = False
-        self._is_closed = False
         self._busy = threading.Lock()
 
     def __iter__(self) -> "Stream[T]":
@@ -76,8 +89,8 @@ class Stream(Generic[T]):
 
     def __next__(self) -> T:
         with self._busy:
-            if not self._has_turn and not self._is_closed:
-                self._has_turn = self._turnstile.enter(self._ticket, lambda: not self._is_closed)
+            if not self._has_turn and not self._ticket.is_closed:
+                self._has_turn = self._turnstile.enter(self._ticket, lambda: not self._ticket.is_closed)
             try:
                 return self._step()
             except BaseException:
@@ -85,16 +98,16 @@ class Stream(Generic[T]):
                 raise
 
     def _step(self) -> T:
-        if self._is_closed:
+        if self._ticket.is_closed:
             raise StopIteration
         step = next(self._steps)
-        if self._is_closed:
+        if self._ticket.is_closed:
             raise StopIteration
         return step
 
     def close(self) -> None:
         """Stop the work; returns when the step in hand is done."""
-        self._is_closed = True
+        self._ticket.is_closed = True
         self._turnstile.wake()
         with self._busy:
             self._finish()
@@ -103,7 +116,7 @@ class Stream(Generic[T]):
         self.close()
 
     def _finish(self) -> None:
-        self._is_closed = True
+        self._ticket.is_closed = True
         self._steps.close()
         if self._has_turn:
             self._has_turn = False

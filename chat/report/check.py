@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from chat.fluency import LEAST_DISTINCT, measure_fluency
-from chat.report.rules import shown_labels, shown_probabilities, trusted_peaks
+from chat.report.rules import inside_share, shown_labels, shown_probabilities, trusted_peaks
 from chat.wording import Language
 from vision.evidence import Evidence
 
@@ -214,7 +214,11 @@ def _place_marks(sentence: str, evidence: Evidence | None, language: Language) -
 
 
 def _has_foreign_number(sentence: str, evidence: Evidence | None) -> bool:
-    """Whether a percentage is none of the probabilities, nor what is left of one, to within one point."""
-    known = [share for told in shown_probabilities(evidence).values() for share in (told, 1 - told)]
+    """Whether a percentage is none of the probabilities, nor the map's share in the lungs, nor what is left of one, to within
+    one point.
+    """
+    inside = inside_share(evidence)
+    shares = [*shown_probabilities(evidence).values(), *([] if inside is None else [inside])]
+    known = [share for told in shares for share in (told, 1 - told)]
     told = [float(number.replace(",", ".")) for number in _NUMBER.findall(sentence)]
     return any(all(abs(number - 100 * share) > 1 for share in known) for number in told)

@@ -45,6 +45,12 @@ def trusted_peaks(evidence: Evidence | None) -> list[tuple[str, Peak]]:
     return [(finding.label, finding.peak) for finding in findings if finding.trusted and finding.peak]
 
 
+def inside_share(evidence: Evidence | None) -> float | None:
+    """How much of the map that is told of lies in the lungs, where that is known."""
+    pointer = evidence.pointer if evidence else None
+    return pointer.inside if pointer else None
+
+
 def _mapped(evidence: Evidence | None) -> tuple[Finding, ...]:
     """The findings whose maps may be spoken of."""
     return () if evidence is None or evidence.is_withheld or "map" not in evidence.items else evidence.findings
@@ -67,6 +73,8 @@ def rule_sentences(section: str, study: Study, evidence: Evidence | None, langua
     """The three sentences of a section; the last is the most general, so the best to fill up with."""
     said = list(RULES[language][f"{section} {_kind(section, evidence)}"])
     peaks = trusted_peaks(evidence)
+    if section == "looked_at" and peaks and inside_share(evidence) is not None:
+        said[0] = RULES[language]["looked_at inside"][0]
     if section == "next" and peaks:
         said[1] = RULES[language]["next peak"][0]
     if section == "quality" and (fault := _fault(study)):
@@ -127,6 +135,7 @@ def _slots(study: Study, evidence: Evidence | None, peaks: Sequence[tuple[str, P
         sides = SIDES[language]
         slots |= {"label": name_label(label, language), "side": sides[peak.side], "zone": ZONES[language][peak.zone]}
         slots["image_side"] = sides[_OTHER[peak.side]]
+        slots["inside"] = f"{round(100 * (inside_share(evidence) or 0))}%"
     return slots
 
 

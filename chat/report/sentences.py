@@ -59,6 +59,9 @@ RULES: dict[Language, dict[str, tuple[str, str, str]]] = {
             "지도의 밝은 색은 눈여겨본 정도를 나타낼 뿐, 병이 있는 자리를 뜻하지 않습니다.",
             "똑바로 찍은 사진이라면 환자의 {side}[은/는] 사진에서 {image_side}에 보입니다.",
         ),
+        "looked_at inside": (
+            "{label}[을/를] 가려낼 때 가장 눈여겨본 곳은 환자의 {side} 폐 {zone}이고, 지도의 {inside}가 폐 안입니다.", "", "",
+        ),
         "looked_at unplaced": (
             "눈여겨본 곳을 나타내는 그림(주목 지도, saliency map)은 있지만 한 부위로 짚어 말할 수 없습니다.",
             "지도의 밝은 색은 눈여겨본 정도를 나타낼 뿐, 병이 있는 자리를 뜻하지 않습니다.",
@@ -149,6 +152,10 @@ RULES: dict[Language, dict[str, tuple[str, str, str]]] = {
             "For {label}, the program attended most to the {zone} of the patient's {side} lung (by its saliency map).",
             "Bright colours on the map mean attention; they do not show where a disease is.",
             "On a film that is the right way round, the patient's {side} is on the {image_side} of the picture.",
+        ),
+        "looked_at inside": (
+            "For {label}, attention peaks in the {zone} of the patient's {side} lung; {inside} of the map lies in the lungs.",
+            "", "",
         ),
         "looked_at unplaced": (
             "There is a map of what the program attended to (a saliency map), but no one place to name.",

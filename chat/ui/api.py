@@ -22,7 +22,7 @@ from chat.ui.diary import log_answer, log_bug, log_refusal
 from chat.ui.reporting import weights_of
 from chat.ui.words import explain
 from chat.wording import LANGUAGES, Language, language_of
-from vision.evidence import ITEMS, Evidence, Item
+from vision.evidence import ITEMS, CheckpointError, Evidence, Item
 from vision.study import Study, StudyError, read_study
 from vision.tiling import Box
 
@@ -96,11 +96,11 @@ def _sampling(options: dict[str, Any], sampling: Sampling) -> Sampling:
 
 
 @contextmanager
-def _told(language: Callable[[], Language]) -> Iterator[None]:
+def told(language: Callable[[], Language]) -> Iterator[None]:
     """Every failure as one sentence for the client, in the language that is known by then."""
     try:
         yield
-    except (RequestError, StudyError, EngineError) as error:
+    except (RequestError, StudyError, CheckpointError, EngineError) as error:
         log_refusal(error)
         raise gr.Error(explain(error, language()), print_exception=False) from None
     except Exception as error:
@@ -137,7 +137,7 @@ class Api:
         language: Language = language_of(question or "")
         if caller is not None:
             self.meet(desk, caller)
-        with _told(lambda: language):
+        with told(lambda: language):
             read = read_options(options)
             language = read.get("language") or language
             if image is not None:
@@ -169,7 +169,7 @@ class Api:
 
     def examine(self, image: bytes | None) -> dict[str, object]:
         """What the classifier and its gates say about an image; nothing is remembered."""
-        with _told(lambda: "en"):
+        with told(lambda: "en"):
             if image is None:
                 raise RequestError("no_image", "Add an image first.")
             evidence = self.assistant.examine(read_study(image, self.max_pixels))
@@ -184,7 +184,7 @@ class Api:
         spoken: Language = "ko" if language == "ko" else "en"
         if caller is not None:
             self.meet(desk, caller)
-        with _told(lambda: spoken):
+        with told(lambda: spoken):
             _check("language", language)
             read = read_options(options, REPORT_OPTIONS)
             study, evidence = desk.study, desk.evidence

@@ -81,6 +81,7 @@ class Shown:
     questions: Mapping[Language, Sequence[str]] | None = None
     windows: Windows | None = None
     layers: Layers | None = None
+    outline: str = ""
 
 
 class Desk:

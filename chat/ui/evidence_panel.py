@@ -10,7 +10,8 @@ from chat.report.rules import name_label, percent
 from chat.ui.desk import Desk
 from chat.ui.words import WORDS, word
 from chat.wording import Language, evidence_lines, language_of
-from vision.evidence import Evidence, Finding
+from vision.evidence import LUNGS, Evidence, Finding, Region
+from vision.overlay import colour_of
 
 Value = dict[str, Any]
 
@@ -57,6 +58,29 @@ def map_value(desk: Desk) -> Value | None:
         "is_shown": is_shown,
         "note": word("map_meaning" if finding.trusted else "map_untrusted" if is_shown else "map_unused", language, why=why),
     }
+
+
+def masks_value(desk: Desk) -> Value | None:
+    """The masks' outlines with their legend, or why a film has none; None where there is nothing to say."""
+    found, language = desk.evidence, desk.language
+    if found is None or not found.is_in_domain or not (found.regions or found.mask_reason):
+        return None
+    labels = list(dict.fromkeys(region.mask.label for region in found.regions))
+    told = {label: WORDS[language].get(f"mask_{label}", label) for label in labels}
+    is_lungs = set(labels) == set(LUNGS)
+    name = word("masks_lungs", language) if is_lungs else word("masks", language, labels=", ".join(told.values()))
+    why = word("masks_refused", language, why=_why(found.mask_reason, language)) if found.mask_reason else ""
+    legend = [
+        {"label": told[label], "colour": "rgb({} {} {})".format(*colour_of(labels, label)), "told": _area(region, language)}
+        for label, region in ((region.mask.label, region) for region in found.regions)
+    ]
+    return {"outline": desk.shown.outline, "label": name, "legend": legend, "note": why}
+
+
+def _area(region: Region, language: Language) -> str:
+    """A share of the picture, and square centimetres where the file says how large a pixel is."""
+    known = [] if region.area_cm2 is None else [f"{region.area_cm2:,.0f} cm²"]
+    return " · ".join([word("mask_area", language, percent=f"{100 * region.share:.0f}"), *known])
 
 
 def mapped(found: Evidence | None) -> Finding | None:

@@ -35,6 +35,13 @@ EVIDENCE: dict[Language, dict[str, str]] = {
         "map_opacity": "지도의 진하기",
         "map_contour": "윤곽선",
         "map_meaning": "분류기가 눈여겨본 곳입니다. 병이 있는 자리를 뜻하지 않습니다.",
+        "masks_lungs": "폐 윤곽",
+        "masks": "윤곽: {labels}",
+        "masks_refused": "폐 윤곽을 그리지 않았습니다: {why}.",
+        "mask_area": "그림의 {percent}%",
+        "mask_right lung": "환자의 오른쪽 폐",
+        "mask_left lung": "환자의 왼쪽 폐",
+        "reason_not_two_lungs": "나란한 두 폐로 보이지 않습니다",
         "told": "모델에 알려 주는 글",
         "told_nothing": "근거를 아무것도 알려 주지 않습니다.",
         "tell_labels": "판단과 확률",
@@ -100,6 +107,13 @@ EVIDENCE: dict[Language, dict[str, str]] = {
         "map_opacity": "Opacity of the map",
         "map_contour": "Contour",
         "map_meaning": "Where the classifier attended. It does not show where a disease is.",
+        "masks_lungs": "Lungs' contour",
+        "masks": "Contour: {labels}",
+        "masks_refused": "No contour of the lungs is drawn: {why}.",
+        "mask_area": "{percent}% of the image",
+        "mask_right lung": "Patient's right lung",
+        "mask_left lung": "Patient's left lung",
+        "reason_not_two_lungs": "what was found does not look like two lungs side by side",
         "told": "What the model is told",
         "told_nothing": "The model is told nothing of the evidence.",
         "tell_labels": "Labels and probability",
@@ -140,11 +154,21 @@ EVIDENCE: dict[Language, dict[str, str]] = {
 
 REFUSALS: dict[Language, dict[str, str]] = {
     "ko": {
+        "checkpoint.no_segmenter": "{name}에 윤곽 모델이 없습니다. python -m finetune.segmenter가 만든 폴더를 골라 주세요.",
+        "checkpoint.broken_segmenter": (
+            "{name}의 윤곽 모델을 읽을 수 없습니다. 손상되었거나 다른 종류입니다. 다시 복사하거나 "
+            "python -m finetune.segmenter로 학습해 주세요."
+        ),
         "request.no_classifier": "분류기 없이 시작한 Hilum입니다. --classifier=none을 빼고 다시 시작해 주세요.",
         "request.no_evidence": "마지막 답은 근거 없이 나왔습니다. 근거를 켜고 다시 물어봐 주세요.",
         "request.report_format": "보고서는 {formats} 형식으로 저장합니다. 그 가운데 하나를 골라 주세요.",
     },
     "en": {
+        "checkpoint.no_segmenter": "There is no segmenter at {name}. Give a folder that python -m finetune.segmenter wrote.",
+        "checkpoint.broken_segmenter": (
+            "The segmenter in {name} cannot be read: it is damaged, or of another kind. Copy it again, or train it with "
+            "python -m finetune.segmenter."
+        ),
         "request.no_classifier": "This Hilum was started without a classifier. Start it again without --classifier=none.",
         "request.no_evidence": "The last answer was given without evidence. Switch the evidence on and ask again.",
         "request.report_format": "A report is saved as {formats}. Choose one of these.",

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import gradio as gr
 
+from chat import ahead
 from chat.assistant import Answer, Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
 from chat.ui import panels
@@ -20,13 +21,13 @@ from chat.ui.diary import log_answer, log_bug, log_image, log_refusal
 from chat.ui.evidence_panel import evidence, mapped
 from chat.ui.gallery import EXAMPLES
 from chat.ui.panels import About, Value
-from chat.ui.pictures import PREVIEW_SIDE, data_url, layers_of
+from chat.ui.pictures import PREVIEW_SIDE, data_url, layers_of, outline_of
 from chat.ui.report_panel import report
 from chat.ui.stage_panel import stage
 from chat.ui.upload import take
 from chat.ui.windows import windows_of
 from chat.wording import LANGUAGES, Language, language_of
-from vision.evidence import ITEMS, Item
+from vision.evidence import ITEMS, CheckpointError, Item
 from vision.study import StudyError, read_study
 from vision.tiling import Box
 
@@ -94,14 +95,15 @@ class Handlers:
         started = time.perf_counter()
         try:
             study = read_study(data, self.max_pixels)
-        except StudyError as error:
+            found = self.assistant.examine(study)
+        except (StudyError, CheckpointError) as error:
             log_refusal(error)
             return stage(desk, error), gr.skip(), *_unchanged()
         self.assistant.engine.forget(desk.session)
-        found = self.assistant.examine(study)
         finding = mapped(found)
         layers = layers_of(finding.heatmap, study.image.size, finding.trusted) if finding and finding.heatmap else None
-        shown = Shown(data_url(study.image, PREVIEW_SIDE), questions, windows_of(study), layers)
+        outline = outline_of(found.masks, study.image.size) if found else ""
+        shown = Shown(data_url(study.image, PREVIEW_SIDE), questions, windows_of(study), layers, outline)
         desk.place(study, shown, found)
         log_image(study.image.size, time.perf_counter() - started)
         return stage(desk), report(desk), *self.draw(desk)
@@ -210,6 +212,18 @@ class Handlers:
         finally:
             desk.finish(ticket, trouble)
         yield self.draw(desk)
+
+    def prepare(self, desk: Desk, temperature: float, top_p: float, most: float, seed: str, crops: bool, system: str) -> None:
+        """Nobody waits: compute what stands before the next question of this desk."""
+        with desk.lock:
+            study, conversation, session, evidence = desk.study, desk.conversation, desk.session, desk.evidence
+            spoken = desk.exchanges[-1].question if desk.exchanges else ""
+            request = Request(
+                "", Sampling(int(most)), language_of(spoken, desk.language), desk.told, desk.tells_overlay,
+                crops, (desk.region,) if desk.region else (), system,
+            )  # fmt: skip
+        if study is not None and desk.is_open and not desk.is_answering:
+            ahead.prepare(self.assistant, request, study, conversation, session, evidence)
 
     def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Drawing]:
         drawn, last = 0.0, None

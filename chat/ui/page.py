@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from chat.acceptance import Acceptance
 from chat.assistant import Assistant
 from chat.conversation import DEFAULT_TURNS
 from chat.engine.base import Sampling
@@ -22,6 +23,7 @@ from chat.ui.evidence_panel import evidence
 from chat.ui.handlers import Handlers
 from chat.ui.panels import About
 from chat.ui.reporting import Reporting
+from chat.ui.search_api import add_endpoints
 from chat.ui.stage_panel import stage
 from chat.ui.theme import css, script, theme
 from chat.ui.upload import MOST_MEGABYTES, upload
@@ -74,13 +76,18 @@ def build(
     max_pixels: int,
     turns: int = DEFAULT_TURNS,
     at_once: int = 1,
+    acceptance: Acceptance | None = None,
 ) -> gr.Blocks:
-    """The whole page with its API, ready to launch; `at_once` questions are answered at a time."""
+    """The whole page with its API, ready to launch; `at_once` questions are answered at a time.
+
+    `acceptance` says when a hit of a search is believed; None is the careful default.
+    """
     handlers = Handlers(assistant, about, language, max_pixels)
     first = Desk(turns, language or "en")
     with gr.Blocks(title="Hilum", analytics_enabled=False, fill_width=True, delete_cache=(60, 600)) as page:
         desk = gr.State(first, time_to_live=IDLE_SECONDS, delete_callback=lambda gone: assistant.engine.forget(gone.session))
-        _api(Api(assistant, sampling, max_pixels, handlers.meet), desk, at_once)  # first, so that its names are its own
+        # First, so that its names are its own.
+        _api(Api(assistant, sampling, max_pixels, handlers.meet), desk, at_once, acceptance or Acceptance())
         bar = _part("bar", panels.bar(first, about))
         with gr.Row(elem_id="hilum"):
             with gr.Column(elem_id="hilum-left"):
@@ -105,8 +112,9 @@ def build(
         page.load(open_page, desk, everything, **HIDDEN)
         page.unload(handlers.leave)
         bar.speak(speak, desk, everything, queue=False, **HIDDEN)
-        image.place(handlers.place, desk, placed, **HIDDEN)
-        image.example(handlers.show_example, desk, placed, **HIDDEN)
+        ahead = {"fn": handlers.prepare, "inputs": [desk, *controls.inputs], **HIDDEN}
+        image.place(handlers.place, desk, placed, **HIDDEN).then(**ahead)
+        image.example(handlers.show_example, desk, placed, **HIDDEN).then(**ahead)
         image.remove(handlers.remove, desk, placed, queue=False, **HIDDEN)
         image.window(handlers.rewindow, desk, image, **HIDDEN | {"trigger_mode": "always_last"})
         found.switch(handlers.switch, desk, found, queue=False, **HIDDEN)
@@ -128,9 +136,12 @@ def _wire_talk(
         (talk.compare, handlers.compare),
     )  # fmt: skip
     for event, accept in asked:
-        event(accept, desk, [desk, *drawn], queue=False, **HIDDEN).then(handlers.answer, inputs, drawn, **at_engine)
-    for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo), (talk.clear, handlers.clear)):
+        event(accept, desk, [desk, *drawn], queue=False, **HIDDEN).then(handlers.answer, inputs, drawn, **at_engine).then(
+            handlers.prepare, inputs, **HIDDEN
+        )
+    for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo)):
         event(act, desk, drawn, queue=False, **HIDDEN)
+    talk.clear(handlers.clear, desk, drawn, queue=False, **HIDDEN).then(handlers.prepare, inputs, **HIDDEN)
 
 
 def _wire_report(report: Any, reporting: Reporting, inputs: list[Any], at_engine: dict[str, Any]) -> None:
@@ -201,7 +212,7 @@ def _everything(desk: Desk, handlers: Handlers) -> list[Any]:
     ]  # fmt: skip
 
 
-def _api(api: Api, desk: gr.State, at_once: int) -> None:
+def _api(api: Api, desk: gr.State, at_once: int, acceptance: Acceptance) -> None:
     """The endpoints that a client may call by name; their components are never shown."""
     with gr.Column(visible=False):
         image, question, options = upload("image"), gr.Textbox(label="question"), gr.JSON(label="options")
@@ -223,3 +234,4 @@ def _api(api: Api, desk: gr.State, at_once: int) -> None:
     )  # fmt: skip
     forgetting = "Forget this session's image and conversation."
     clear.click(api.clear, desk, [cleared, desk], api_name="clear", api_description=forgetting)
+    add_endpoints(api, desk, at_engine, acceptance)

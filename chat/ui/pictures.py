@@ -5,13 +5,14 @@ Knows images, maps and data URLs. Does not know studies, models or components.
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from vision.evidence import Heatmap
-from vision.overlay import draw_heatmap, shown_size
+from vision.evidence import Heatmap, Mask
+from vision.overlay import draw_heatmap, draw_masks, shown_size
 
 PREVIEW_SIDE = 1280
 THUMBNAIL_SIDE = 240
@@ -37,6 +38,22 @@ def layers_of(heatmap: Heatmap, size: tuple[int, int], trusted: bool) -> Layers:
     colours = np.clip(painted / np.maximum(covers, 1 / 255)[..., None], 0, 255)
     line = np.asarray(draw_heatmap(black, heatmap, 0, contour=True, trusted=trusted))
     return Layers(_png(np.dstack([colours, 255 * covers])), _png(np.dstack([line, 255 * line.any(axis=-1)])))
+
+
+def outline_of(masks: Sequence[Mask], size: tuple[int, int]) -> str:
+    """The masks' outlines on an image of (width, height), as a layer, on a small film finer than it is; "" without masks."""
+    if not masks:
+        return ""
+    scale = LAYER_SIDE / max(size)
+    black = Image.new("RGB", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+
+    def fitted(mask: Mask) -> Mask:
+        grey = Image.fromarray(mask.values.astype(np.uint8) * 255)
+        small = np.asarray(grey.resize(black.size, Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BOX))
+        return Mask(mask.label, small > (127 if scale > 1 else 0))
+
+    line = np.asarray(draw_masks(black, [fitted(mask) for mask in masks]))
+    return _png(np.dstack([line, 255 * line.any(axis=-1)]))
 
 
 def data_url(image: Image.Image, side: int) -> str:

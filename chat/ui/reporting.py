@@ -89,4 +89,4 @@ def weights_of(assistant: Assistant) -> list[Weights]:
     """Which models had a part in a report."""
     engines = [Weights(engine.name) for engine in (assistant.engine, assistant.writer) if engine]
     examiner = assistant.examiner
-    return [*engines, Weights(examiner.name, examiner.digest)] if examiner else engines
+    return engines + ([Weights(*named) for named in examiner.weights] if examiner else [])

@@ -17,7 +17,8 @@ const photo = make("img", { draggable: "false" });
 const box = make("div", { class: "box", hidden: true });
 const heat = make("img", { class: "layer heat", alt: "", draggable: "false", hidden: true });
 const contour = make("img", { class: "layer contour", alt: "", draggable: "false", hidden: true });
-const canvas = make("div", { class: "canvas" }, photo, heat, contour, box);
+const outline = make("img", { class: "layer outline", alt: "", draggable: "false", hidden: true });
+const canvas = make("div", { class: "canvas" }, photo, heat, contour, outline, box);
 const renew = button("plus", "ghost", () => picker.click());
 const remove = button("close", "ghost", () => trigger("remove"));
 const size = make("span", { class: "size" });
@@ -27,6 +28,10 @@ const opacity = make("input", { type: "range", class: "slide", min: "0", max: "1
 const contourOn = make("button", { type: "button", class: "switch", role: "switch", onclick: () => showContour() }, make("i"), make("span"));
 const mapNote = make("p", { class: "hint", id: "hilum-map-note" });
 const mapTools = make("section", { class: "map", hidden: true }, make("div", { class: "maptools" }, mapOn, opacity, contourOn), mapNote);
+const masksOn = make("button", { type: "button", class: "switch", role: "switch", onclick: () => showMasks() }, make("i"), make("span"));
+const legend = make("ul", { class: "legend" });
+const masksNote = make("p", { class: "hint" });
+const maskTools = make("section", { class: "map masks", hidden: true }, make("div", { class: "masktools" }, masksOn, legend), masksNote);
 const presets = make("div", { class: "chips presets" });
 const slider = () => make("input", { type: "range", class: "slide", step: "any", oninput: () => drawLevels(), onchange: () => sendLevels() });
 const row = (input) => make("label", { class: "level" }, make("span"), input, make("output"));
@@ -36,7 +41,7 @@ const levelsNote = make("p", { class: "hint" });
 const levels = make("details", { class: "levels", hidden: true },
   make("summary"), presets, row(center), row(width), inverted, levelsNote);
 const tools = make("div", { class: "tools" }, size, make("div", { class: "space" }), renew, remove);
-const shown = make("div", { class: "shown" }, canvas, tools, hint, mapTools, levels);
+const shown = make("div", { class: "shown" }, canvas, tools, hint, mapTools, maskTools, levels);
 const examplesTitle = make("h2");
 const shelf = make("div", { class: "shelf" });
 const gallery = make("section", { class: "gallery" }, examplesTitle, shelf);
@@ -151,7 +156,7 @@ const drawGallery = (examples) => {
   );
 };
 
-// The map lies over the image stretched as the image is; how it looks is nobody's business but this browser's.
+// Map and outlines lie over the image stretched as the image is; how they look is nobody's business but this browser's.
 let isMapOn = false;
 let isContourOn = true;
 const press = (node, on, text) => {
@@ -181,6 +186,28 @@ const drawMap = () => {
   press(contourOn, isContourOn, words.map_contour);
   mapOn.setAttribute("aria-describedby", mapNote.id);
   setText(mapNote, map.note);
+};
+
+let areMasksOn = true;
+const showMasks = () => {
+  areMasksOn = !areMasksOn;
+  drawMasks();
+};
+const drawMasks = () => {
+  const { masks } = current;
+  maskTools.hidden = !masks;
+  outline.hidden = !masks?.outline || !areMasksOn;
+  if (!masks) return;
+  masksOn.parentNode.hidden = !masks.outline;
+  if (masks.outline && outline.getAttribute("src") !== masks.outline) outline.src = masks.outline;
+  press(masksOn, areMasksOn, masks.label);
+  legend.replaceChildren(...masks.legend.map(({ label, colour, told }) => {
+    const line = make("i");
+    line.style.background = colour;
+    return make("li", {}, line, make("span", { text: label }), make("b", { text: told }));
+  }));
+  masksNote.hidden = !masks.note;
+  setText(masksNote, masks.note);
 };
 
 // Every study has a window of its own; what is sent is in its raw values.
@@ -224,6 +251,7 @@ const draw = () => {
   current = value;
   if (isNew) isMapOn = Boolean(value.map?.is_shown);
   drawMap();
+  drawMasks();
   setLevels(value);
   const { words } = value;
   busy.hidden = true;

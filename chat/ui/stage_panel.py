@@ -8,7 +8,7 @@ from typing import Any
 
 from chat.assistant import RequestError
 from chat.ui.desk import Desk
-from chat.ui.evidence_panel import map_value
+from chat.ui.evidence_panel import map_value, masks_value
 from chat.ui.gallery import EXAMPLES, thumbnail
 from chat.ui.panels import corners
 from chat.ui.upload import MOST_MEGABYTES
@@ -34,6 +34,7 @@ def stage(desk: Desk, trouble: Exception | None = None) -> Value:
         "size": list(desk.study.image.size) if desk.study else [],
         "frames": word("first_frame", desk.language, frames=desk.study.frames) if desk.study and desk.study.frames > 1 else "",
         "map": map_value(desk),
+        "masks": masks_value(desk),
         "levels": _levels(desk.shown.windows, desk.study, desk.language) if desk.shown.windows and desk.study else None,
         "region": corners(desk.region) if desk.region else [],
         "examples": [] if desk.study else examples,

@@ -7,8 +7,10 @@ from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
 from chat.ui.evidence_words import EVIDENCE, REFUSALS
 from chat.ui.remote_words import REMOTE
+from chat.ui.search_words import SEARCH
 from chat.ui.writer_words import WRITER
 from chat.wording import Language
+from vision.evidence import CheckpointError
 from vision.study import StudyError
 
 WORDS: dict[Language, dict[str, str]] = {
@@ -253,7 +255,7 @@ ERRORS: dict[Language, dict[str, str]] = {
     },
 }
 for language, sentences in REMOTE.items():
-    ERRORS[language] |= sentences | REFUSALS[language]
+    ERRORS[language] |= sentences | REFUSALS[language] | SEARCH[language]
     WORDS[language] |= WRITER[language] | EVIDENCE[language]
 
 
@@ -264,7 +266,7 @@ def word(key: str, language: Language, **fields: int | float | str) -> str:
 
 def explain(error: Exception, language: Language) -> str:
     """The sentence for an error, by its class and fields; its own text is for logs."""
-    fields = dict(error.fields) if isinstance(error, StudyError | RequestError | EngineError) else {}
+    fields = dict(error.fields) if isinstance(error, StudyError | RequestError | EngineError | CheckpointError) else {}
     if isinstance(error, DoesNotFit):
         fields = {"needed": error.needed, "available": error.available}
     return _filled(ERRORS[language][_key(error)], fields)
@@ -278,6 +280,8 @@ def both(error: Exception) -> dict[Language, str]:
 def _key(error: Exception) -> str:
     if isinstance(error, StudyError | RequestError):
         return f"{'study' if isinstance(error, StudyError) else 'request'}.{error.reason}"
+    if isinstance(error, CheckpointError) and error.reason:
+        return f"checkpoint.{error.reason}"
     if isinstance(error, EngineError) and error.reason:
         return f"remote.{error.reason}"
     kinds = {
