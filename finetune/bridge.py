@@ -20,7 +20,7 @@ from finetune.phantom import ZONES
 from finetune.scene_words import COLOURS_KO, KINDS_KO, SIZES_KO, SYNONYMS
 from finetune.tower import Tower
 
-SPREAD, SAID = 0.3, 0.03
+SPREAD, SAID = 0.3, 0.003
 """Standard deviation of the entries of what is read, words and patches, and of the rows that score what is said; a word is half
 its class's direction and half its own. Read in the smaller size, the first steps of training would wipe out the circuit, whose
 output is as large as what it reads."""

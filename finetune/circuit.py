@@ -24,7 +24,7 @@ FAR = 1000
 """Tokens over which a lookup must not care about distance: only pairs that turn less than a radian over so many are used."""
 RECENT = (8, 9, 10, 11)
 """Recalling: the pairs that tell a word just said from one that was said a hundred tokens ago."""
-GATHERED, MATCHED, DRAWN, FOUND, AT_REST = 3.0, 6.0, 40.0, 20.0, 8.0
+GATHERED, MATCHED, DRAWN, FOUND, AT_REST = 3.0, 6.0, 40.0, 32.0, 8.0
 """Log odds in attention: a neighbour that names something, for each pair of `WINDOW`; a class that word and patch share; a
 patch that shows any thing, for a word that names one; a word that has found its patches, for any later token; the beginning
 of the text, where attention rests that looks for nothing (Xiao et al. 2024 on attention sinks)."""

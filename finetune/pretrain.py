@@ -62,9 +62,9 @@ PROJECTOR_RATE = 0.02
 projector forgets within a few pages what `finetune.bridge` has laid into it."""
 UNSEEN_PAGE = 1000
 """The page to validate by: late in a book of its own, where quizzes are few."""
-WORDS_RATE, CIRCUIT_RATE = 0.3, 0.12
-"""The embeddings' and the head's part, and that of the layers in which `finetune.circuit` lies: quick enough to learn, and slow
-enough that the first hundred steps, which learn how people talk, do not wipe out what a word stands for."""
+WORDS_RATE, CIRCUIT_RATE, HELD = 0.3, 0.12, 320
+"""The embeddings' and the head's part, and that of the layers in which `finetune.circuit` lies, which are held still for so
+many steps: before the layers above can read it, all that a gradient can say of the circuit is that it disturbs them."""
 WARM_UP, DECAY = 0.01, 0.25
 """Parts of the language stage in which the learning rate rises, and falls (warm-up, stable, decay; Hu et al. 2024)."""
 
@@ -212,7 +212,11 @@ def train_language(
     bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
     weight = weigh(tokenizer)
     pair = optimizers(model, 1.5e-3, tower_rate)
-    schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
+    usual = partial(rate_at, steps=pages * size.page)
+    schedules = [
+        LambdaLR(pair[0], [usual, lambda step: usual(step) if step >= HELD else 0.0]),
+        LambdaLR(pair[1], usual),
+    ]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
     book = Lessons(pictures, tokenizer, image_id, seed, size.batch, size.page)

@@ -108,13 +108,19 @@ def batches(
     for step in range(first, steps):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         rng = np.random.default_rng([seed, step])
-        index = torch.multinomial(weight, sizes[0], generator=generator) if len(films) else torch.zeros(0, dtype=torch.long)
-        grey, inside = augment(films[index], canvas.SIDE, generator)
+        count = sizes[0] if len(films) else 0
+        index = torch.multinomial(weight, count, generator=generator) if count else torch.zeros(0, dtype=torch.long)
+        grey, inside = (
+            torch.zeros(0, 1, canvas.SIDE, canvas.SIDE),
+            torch.zeros(0, 1, canvas.SIDE, canvas.SIDE, dtype=torch.bool),
+        )
+        if count:
+            grey, inside = augment(films[index], canvas.SIDE, generator)
         scenes: list[Scene] = [(draw_crowd if rng.random() < CROWDS else draw_scene)(rng) for _ in range(sizes[1])]
         phantoms = [draw_phantom(rng) for _ in range(sizes[2])]
         drawn = torch.stack([canvas.pixels(image) for image in [*(s.image for s in scenes), *(p.image for p in phantoms)]])
         values = canvas.normalise(torch.cat([colour_films(grey, inside, generator), drawn]))
-        small = F.interpolate(grey, (teacher.SIDE, teacher.SIDE), mode="bilinear", antialias=True)
+        small = F.interpolate(grey, (teacher.SIDE, teacher.SIDE), mode="bilinear", antialias=True) if count else grey
         truths = stacked([scene_truth(scene) for scene in scenes]), stacked([phantom_truth(phantom) for phantom in phantoms])
         yield Batch(values, small, labels[index], *truths)
 

@@ -194,6 +194,7 @@ def test_padding_on_the_right_changes_no_loss(pictures: Films, tmp_path: Path) -
 
 def test_the_projector_moves_slowly(pictures: Films, tmp_path: Path) -> None:
     model = build(train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200), None)
+    model.model.vision_tower.requires_grad_(False)
     rates = {id(p): group["lr"] for one in optimizers(model, 1e-3, 0.0) for group in one.param_groups for p in group["params"]}
     projector = {id(p) for p in model.model.multi_modal_projector.parameters()}
     assert {rates[one] for one in projector} == {PROJECTOR_RATE * 1e-3}
