@@ -3,8 +3,10 @@
 Knows the tower's heads, a vocabulary and Llama's parameters. Does not know lessons or training.
 
 Each class of a head ("red", "star", "third of the height: upper") gets one random direction. The projector adds up the
-directions of what a patch shows, the words for a class start from its direction, and three heads of attention start as a
-lookup (`finetune.circuit`): to answer "which colour is the star?" is to find a direction and to copy its neighbour.
+directions of what a patch shows, the words for a class start from its direction, and attention starts as a match of
+like with like that copies what it finds (after "Mimetic initialization of self-attention layers", Trockman and
+Kolter 2023). To answer "which colour is the star?" is then to find a direction and to copy its neighbour; from a
+random start, such a pairing takes a model of this size more lessons than 2 cores can read in a day.
 """
 
 from collections import defaultdict
@@ -13,19 +15,18 @@ import torch
 from torch import nn
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
-from finetune.circuit import Marks, lay
 from finetune.easel import COLOURS, SIZES
 from finetune.outlines import SHAPES
 from finetune.phantom import ZONES
 from finetune.scene_words import COLOURS_KO, KINDS_KO, SIZES_KO, SYNONYMS
 from finetune.tower import Tower
 
-SPREAD, SAID = 0.3, 0.003
-"""Standard deviation of the entries of what is read, words and patches, and of the rows that score what is said; a word is half
-its class's direction and half its own. Read in the smaller size, the first steps of training would wipe out the circuit, whose
-output is as large as what it reads."""
+SPREAD = 0.02
+"""Standard deviation of an embedding's entries; a word is half its class's direction and half its own."""
 SHARP = 3.0
 """Where a head's usual answer lies on the projector's GELU, far enough out to be passed on as it is."""
+ALIKE, COPIED = 1.0, 0.25
+"""How strongly attention starts to look for like things, as a part of a query's own variance, and how much it adds."""
 
 ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 _PLACES_KO = {
@@ -37,10 +38,6 @@ NAMED = {"kind": SHAPES, "colour": tuple(COLOURS), "size": SIZES, "row": ROWS, "
 PLACES = ("row", "column")
 """Heads that say something of every patch, shape or ground: there it counts double, or a shape's place is the faintest of
 all that is shown of it."""
-LOOKED_UP = ("kind", "colour", "size", "row", "column")
-"""Heads whose words single out a shape."""
-THINGS = 3
-"""The first so many of them say nothing of a patch without a shape."""
 QUIET = (*NAMED, "ground", "letter", "centre", "lung", "opacity")
 """Heads whose class 0 is "nothing here", which is shown as nothing."""
 
@@ -67,47 +64,29 @@ def connect(
 ) -> None:
     """Start `model`, whose vision tower is `tower`'s, as above; `pixel_values` (n, 3, side, side) shows what is usual."""
     seen = directions(tower, model.lm_head.in_features)
-    marks = Marks(*torch.randn(5, model.lm_head.in_features) * SPREAD)
-    name_words(model, tokenizer, seen, marks)
-    open_eyes(model, tower, pixel_values, seen, marks)
-    others = torch.cat([values[name in QUIET :] for name, values in seen.items() if name not in (*LOOKED_UP, "letter")])
-    lay(model.model.language_model, [seen[name][1:] for name in LOOKED_UP], THINGS, others, marks)
+    name_words(model, tokenizer, seen)
+    open_eyes(model, tower, pixel_values, seen)
+    match_alike(model)
 
 
 @torch.no_grad()
-def name_words(
-    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, seen: dict[str, torch.Tensor], marks: Marks
-) -> None:
+def name_words(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, seen: dict[str, torch.Tensor]) -> None:
     """Start the words for what the tower tells apart from the directions that show it, when read and when said."""
     tables = (model.model.language_model.embed_tokens.weight, model.lm_head.weight)
     pieces: defaultdict[str, list[int]] = defaultdict(list)
     for piece, token in tokenizer.get_vocab().items():
         pieces[piece.removeprefix("\u2581").lower()].append(token)
-    tables[0].normal_(std=SPREAD)
-    tables[1].normal_(std=SAID)
-    shown = torch.linalg.qr(torch.cat([*seen.values(), marks.stacked()]).T).Q
-    for table in tables:  # a word that names nothing must not look as if it named a little of everything
-        table -= table @ shown @ shown.T
-    tables[0].add_(marks.word)
-    tables[0][tokenizer.bos_token_id] += marks.rest
-    named = set()
     for head, values in NAMED.items():
         for number, value in enumerate(values, 1):
             whole, beginnings = words_for(head, value)
             for word in (w for w in pieces if w in whole or (beginnings and w.startswith(beginnings))):
-                named.update(pieces[word])
-                tables[0][pieces[word]] += seen[head][number]
-                tables[1][pieces[word]] += seen[head][number] * (SAID / SPREAD)
-    tables[0][sorted(named)] += marks.named
+                for table in tables:
+                    table[pieces[word]] += seen[head][number]
 
 
 @torch.no_grad()
 def open_eyes(
-    model: LlavaForConditionalGeneration,
-    tower: Tower,
-    pixel_values: torch.Tensor,
-    seen: dict[str, torch.Tensor],
-    marks: Marks,
+    model: LlavaForConditionalGeneration, tower: Tower, pixel_values: torch.Tensor, seen: dict[str, torch.Tensor]
 ) -> None:
     """Start the projector: each patch as the sum of the directions of what the tower's heads say of it, and a little of
     all else that it holds. The heads' layer normalisation is taken at its mean scale on `pixel_values` (n, 3, side, side).
@@ -118,7 +97,7 @@ def open_eyes(
     first.weight /= patches.std(0).clamp(min=1e-3)
     first.bias.copy_(-(first.weight @ patches.mean(0)))
     nn.init.normal_(second.weight, std=SPREAD / 8)
-    second.bias.copy_(marks.patch)
+    nn.init.zeros_(second.bias)
     scale = patches.var(-1, unbiased=False).add(tower.norm.eps).sqrt().mean()
     row = 0
     for name, head in tower.named_heads().items():
@@ -130,3 +109,16 @@ def open_eyes(
         here = slice(row, row := row + len(weight))
         first.weight[here], first.bias[here] = weight * SHARP / usual, bias * SHARP / usual
         second.weight[:, here] = seen[name].T / SHARP * (2 if name in PLACES else 1)
+
+
+@torch.no_grad()
+def match_alike(model: LlavaForConditionalGeneration) -> None:
+    """Start every layer's attention so that a token looks for tokens like itself and adds what it finds there."""
+    for layer in model.model.language_model.layers:
+        attention = layer.self_attn
+        query = torch.randn_like(attention.q_proj.weight) * (ALIKE / attention.q_proj.in_features) ** 0.5
+        attention.q_proj.weight.copy_(query)
+        attention.k_proj.weight.copy_(query)
+        value = nn.init.orthogonal_(torch.empty_like(attention.v_proj.weight)) * COPIED**0.5
+        attention.v_proj.weight.copy_(value)
+        attention.o_proj.weight.copy_(value.T)

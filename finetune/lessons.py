@@ -206,15 +206,11 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.19), (phantom_lesson, 0.11), (scene_lesson, 0.45), (crop_lesson, 0.03), (oddity_lesson, 0.06),
-    (search_lesson, 0.06), (describe_search_lesson, 0.03), (listing_lesson, 0.04), (boxed_lesson, 0.03),
+    (film_lesson, 0.18), (phantom_lesson, 0.1), (scene_lesson, 0.45), (quiz_lesson, 0.06), (crop_lesson, 0.03),
+    (oddity_lesson, 0.05), (search_lesson, 0.05), (describe_search_lesson, 0.02), (listing_lesson, 0.03), (boxed_lesson, 0.03),
 )  # fmt: skip
-LEAST_QUIZZES, FADING = 0.1, 95.0
-
-
-def quiz_share(page: int) -> float:
-    """The share of quizzes: all at the beginning of the book, a tenth from page 218 on; first to look up, then to talk."""
-    return max(LEAST_QUIZZES, float(np.exp(-page / FADING)))
+PRIMER_PAGES = 10
+"""Pages at the beginning of the book that only list what a scene holds: first to read a picture, then to be asked."""
 
 
 def draw_maker(films: Films, rng: Random) -> Maker:
@@ -252,19 +248,21 @@ class Lessons(Dataset[list[dict[str, torch.Tensor]]]):
     def __getitem__(self, number: int) -> list[dict[str, torch.Tensor]]:
         size = self.page * self.batch
         encoded = sorted(
-            (self._encode([self.seed, 1, lesson], quiz_share(number)) for lesson in range(number * size, (number + 1) * size)),
+            (
+                self._encode([self.seed, 1, lesson], number < PRIMER_PAGES)
+                for lesson in range(number * size, (number + 1) * size)
+            ),
             key=lambda one: len(one.ids),
         )
         groups = [encoded[i : i + self.batch] for i in range(0, size, self.batch)]
         order = np.random.default_rng([self.seed, 3, number]).permutation(self.page)
         return [collate(groups[i], self.tokenizer.pad_token_id) for i in order]
 
-    def _encode(self, seed: Sequence[int], quizzes: float) -> Encoded:
+    def _encode(self, seed: Sequence[int], primer: bool) -> Encoded:
         """The first lesson of this seed that is not too long."""
         rng = np.random.default_rng(seed)
         while True:
-            is_quiz = rng.random() < quizzes
-            lesson = quiz_lesson(self.films, rng, draw_language(rng)) if is_quiz else draw_lesson(self.films, rng)
+            lesson = listing_lesson(self.films, rng, draw_language(rng)) if primer else draw_lesson(self.films, rng)
             one = encode(lesson, self.tokenizer, self.image_id, canvas.GRID**2)
             if len(one.ids) <= MOST_TOKENS:
                 return one

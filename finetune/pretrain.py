@@ -37,7 +37,6 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from finetune import bridge, canvas, teacher, tower
-from finetune.circuit import LAYERS
 from finetune.classifier import SHIPPED
 from finetune.data_card import describe
 from finetune.emphasis import weigh
@@ -61,10 +60,7 @@ PROJECTOR_RATE = 0.02
 """The projector's part of the learning rate: a patch's entries are a hundred times a word's, and at the full rate the
 projector forgets within a few pages what `finetune.bridge` has laid into it."""
 UNSEEN_PAGE = 1000
-"""The page to validate by: late in a book of its own, where quizzes are few."""
-WORDS_RATE, CIRCUIT_RATE, HELD = 0.3, 0.12, 320
-"""The embeddings' and the head's part, and that of the layers in which `finetune.circuit` lies, which are held still for so
-many steps: before the layers above can read it, all that a gradient can say of the circuit is that it disturbs them."""
+"""The page to validate by, of a book of its own."""
 WARM_UP, DECAY = 0.01, 0.25
 """Parts of the language stage in which the learning rate rises, and falls (warm-up, stable, decay; Hu et al. 2024)."""
 
@@ -145,19 +141,14 @@ def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: fl
     def taking(*parts: str) -> list[nn.Parameter]:
         return [named.pop(name) for name in list(named) if all(part in name for part in parts)]
 
-    eyes, projector = taking("vision_tower"), taking("projector")
-    words = taking("embed_tokens") + taking("lm_head")
-    circuit = [p for layer in range(LAYERS) for p in taking(f".layers.{layer}.", "proj.weight")]
-    layers = taking(".layers.", "proj.weight")
-    matrices: list[dict[str, Any]] = [{"params": layers}, {"params": circuit, "lr": 2.5 * CIRCUIT_RATE * rate}]
+    eyes, projector, layers = taking("vision_tower"), taking("projector"), taking(".layers.", "proj.weight")
     groups: list[dict[str, Any]] = [
         {"params": list(named.values()), "lr": rate},
         {"params": projector, "lr": PROJECTOR_RATE * rate},
-        {"params": words, "lr": WORDS_RATE * rate},
         *([{"params": eyes, "lr": tower_rate}] if eyes else []),
     ]
     return [
-        torch.optim.Muon(matrices, lr=2.5 * rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(layers, lr=2.5 * rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.95)),
     ]
 
@@ -212,11 +203,7 @@ def train_language(
     bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
     weight = weigh(tokenizer)
     pair = optimizers(model, 1.5e-3, tower_rate)
-    usual = partial(rate_at, steps=pages * size.page)
-    schedules = [
-        LambdaLR(pair[0], [usual, lambda step: usual(step) if step >= HELD else 0.0]),
-        LambdaLR(pair[1], usual),
-    ]
+    schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
     book = Lessons(pictures, tokenizer, image_id, seed, size.batch, size.page)

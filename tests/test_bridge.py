@@ -6,7 +6,6 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from finetune import bridge, canvas
-from finetune.circuit import Marks
 from finetune.lessons import Films, texts
 from finetune.pretrain import build
 from finetune.scenes import draw_scene
@@ -22,11 +21,11 @@ def started(tmp_path_factory: pytest.TempPathFactory):
     tower = Tower().eval()
     model = build(tokenizer, tower.vision).eval()
     seen = bridge.directions(tower, model.lm_head.in_features)
-    marks = Marks(*torch.randn(5, model.lm_head.in_features) * bridge.SPREAD)
-    bridge.name_words(model, tokenizer, seen, marks)
+    bridge.name_words(model, tokenizer, seen)
     pictures = [draw_scene(np.random.default_rng(seed)).image for seed in range(4)]
     pixel_values = canvas.normalise(torch.stack([canvas.pixels(picture) for picture in pictures]))
-    bridge.open_eyes(model, tower, pixel_values, seen, marks)
+    bridge.open_eyes(model, tower, pixel_values, seen)
+    bridge.match_alike(model)
     return model, tokenizer, tower, seen, pixel_values
 
 
@@ -51,3 +50,13 @@ def test_a_patch_starts_as_the_sum_of_what_the_heads_say_of_it(started) -> None:
         shown = torch.cat(list(projected)) @ seen["colour"].T
     sure = (said - said.mean(1, keepdim=True)).flatten()
     assert np.corrcoef(sure, (shown - shown.mean(1, keepdim=True)).flatten())[0, 1] > 0.5
+
+
+def test_attention_starts_by_looking_for_like_things(started) -> None:
+    attention = started[0].model.language_model.layers[0].self_attn
+    states = torch.randn(20, attention.q_proj.in_features)
+    with torch.no_grad():
+        scores = attention.q_proj(states) @ attention.k_proj(states).T
+        copied = attention.o_proj(attention.v_proj(states))
+    assert torch.equal(scores.argmax(1), torch.arange(20))
+    assert cosine_similarity(copied, states).min() > 0.99

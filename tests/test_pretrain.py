@@ -16,7 +16,7 @@ from chat.prompt import encode
 from finetune import canvas, teacher, tower
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, augment, find_films, load_pixels
-from finetune.lessons import IGNORED, LEAST_QUIZZES, MAKERS, Films, Lessons, collate, draw_lesson, quiz_share, texts
+from finetune.lessons import IGNORED, MAKERS, PRIMER_PAGES, Films, Lessons, collate, draw_lesson, texts
 from finetune.outlines import SHAPES
 from finetune.patches import scene_truth
 from finetune.phantom import draw_phantom
@@ -283,13 +283,12 @@ def test_claims_count_more_than_wording(pictures: Films, tmp_path: Path) -> None
     assert not {"\u2581there", "\u2581a", ".", ","} & heavy
 
 
-def test_the_book_begins_with_quizzes_only(pictures: Films, tmp_path: Path) -> None:
+def test_the_book_begins_with_lists_only(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     book = Lessons(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 4, 1)
-    labels = {page: book[page][0]["labels"] for page in (0, 1000)}
-    lengths = {page: (kept >= 0).sum() / (kept == tokenizer.eos_token_id).sum() for page, kept in labels.items()}
-    assert lengths[0] < 6 < lengths[1000]
-    assert quiz_share(0) == 1 and quiz_share(100) < 0.4 and quiz_share(1000) == LEAST_QUIZZES
+    answers = {page: int((book[page][0]["labels"] == tokenizer.eos_token_id).sum()) for page in (0, PRIMER_PAGES)}
+    assert answers[0] == 4
+    assert answers[PRIMER_PAGES] > 4
 
 
 def test_the_learning_rate_rises_holds_and_falls() -> None:
