@@ -4,7 +4,6 @@ Knows how a question will be asked. Does not know pages, or when there is time.
 """
 
 from contextlib import suppress
-from dataclasses import replace
 
 from chat.assistant import Assistant, Request
 from chat.conversation import Conversation
@@ -26,8 +25,8 @@ def prepare(
     engine, language, most = assistant.engine, request.language or "en", request.sampling.max_new_tokens
     if assistant.writer:
         conversation, language, most = as_seen(conversation), "en", min(OBSERVATION_TOKENS, most)
-    told = replace(evidence, items=evidence.items & request.evidence) if evidence else None
-    lines = evidence_lines(told, language) if told and told.items else []
+    told = request.lets_through(evidence)
+    lines = evidence_lines(told, language) if told else []
     views = assistant.views(study, request, told)
     with suppress(EngineError):
         prompt = compose(

@@ -56,6 +56,11 @@ class Request:
     regions: tuple[Box, ...] = ()
     system_prompt: str = SYSTEM
 
+    def lets_through(self, evidence: Evidence | None) -> Evidence | None:
+        """What of the evidence the model is told; None where that is nothing."""
+        items = evidence.items & self.evidence if evidence else frozenset()
+        return replace(evidence, items=items) if evidence and items else None
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -96,7 +101,7 @@ class Answer:
 
     def result(self, model: str) -> dict[str, object]:
         """What the API and the command line say about this answer; the keys are a promise to others."""
-        views = [{"kind": v.kind, "box": [v.box.left, v.box.top, v.box.right, v.box.bottom]} for v in self.prompt.views]
+        views = [{"kind": v.kind, "box": v.box.corners} for v in self.prompt.views]
         return {
             "answer": self.text,
             "observations": self.observations,
@@ -192,9 +197,8 @@ class Assistant:
         if study is None:
             raise RequestError("no_image", "Add an image first, then ask about it.")
         language = request.language or language_of(question)
-        told = replace(evidence, items=evidence.items & request.evidence) if evidence else None
-        evidence = told if told and told.items else None
-        case = _Case(question, study, conversation, request, language, evidence, session, started)
+        told = request.lets_through(evidence)
+        case = _Case(question, study, conversation, request, language, told, session, started)
         if self.writer is None:
             asked = question if language == language_of(question, language) else f"{question} {answer_in(language)}"
             yield from self._see(replace(case, question=asked))

@@ -9,7 +9,7 @@ import heapq
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -77,7 +77,7 @@ class Search:
 
     def result(self) -> dict[str, object]:
         """What the API and the command line say about a search; the keys are a promise to others."""
-        hits = [{"box": [*asdict(hit.box).values()], "probability": round(hit.score, 4)} for hit in self.hits]
+        hits = [{"box": hit.box.corners, "probability": round(hit.score, 4)} for hit in self.hits]
         counts = {"passes": self.passes, "ranked": round(self.ranked, 4), "asked": self.asked}
         cover = {"tiles": self.tiles, "pixels_per_tile": self.pixels, "in_words": self.in_words}
         return {"found": bool(hits), "hits": hits, **counts, **cover}

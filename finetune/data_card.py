@@ -14,7 +14,7 @@ from finetune.ask_films import ask_about_film, ask_about_phantom
 from finetune.ask_other import ask_about_oddity, ask_other
 from finetune.ask_scenes import ask_about_scene
 from finetune.exchange import Exchange
-from finetune.lessons import MAKERS, Films, draw_maker
+from finetune.lessons import MAKERS, OF_FILMS, Films, draw_maker
 from finetune.phantom import draw_phantom
 from finetune.scenes import draw_scene
 
@@ -40,7 +40,7 @@ def describe(films: Films, count: int, seed: int) -> str:
         lines += [f"The most frequent answer is {most / len(told):.1%} of them: {answer}", ""]
     for maker, _ in MAKERS:
         lines += [f"## {maker.__name__.removesuffix('_lesson')}", ""]
-        for language in LANGUAGES if len(films.labels) or maker.__name__ not in ("film_lesson", "crop_lesson") else ():
+        for language in LANGUAGES if len(films.labels) or maker not in OF_FILMS else ():
             for number in range(READ):
                 lesson = maker(films, np.random.default_rng([seed, 5, number]), language)
                 lines += [render(lesson[1:] if lesson[0].role == "system" else lesson), ""]

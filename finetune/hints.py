@@ -55,9 +55,8 @@ def is_withheld(evidence: Evidence) -> bool:
 
 def trusted_peak(evidence: Evidence | None) -> Peak | None:
     """The peak that a prompt shows, if any."""
-    if evidence is None or is_withheld(evidence):
-        return None
-    return next((finding.peak for finding in evidence.findings if finding.trusted and finding.peak), None)
+    pointer = evidence.pointer if evidence else None
+    return pointer.peak if pointer else None
 
 
 def is_silent(evidence: Evidence | None, language: Language) -> bool:

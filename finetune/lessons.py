@@ -209,13 +209,15 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (film_lesson, 0.18), (phantom_lesson, 0.1), (scene_lesson, 0.45), (quiz_lesson, 0.06), (crop_lesson, 0.03),
     (oddity_lesson, 0.05), (search_lesson, 0.05), (describe_search_lesson, 0.02), (listing_lesson, 0.03), (boxed_lesson, 0.03),
 )  # fmt: skip
+OF_FILMS = (film_lesson, crop_lesson)
+"""Those that need films."""
 PRIMER_PAGES = 10
 """Pages at the beginning of the book that only list what a scene holds: first to read a picture, then to be asked."""
 
 
 def draw_maker(films: Films, rng: Random) -> Maker:
     """One of `MAKERS`; without films, one that needs none."""
-    among = [(maker, share) for maker, share in MAKERS if len(films.labels) or maker not in (film_lesson, crop_lesson)]
+    among = [(maker, share) for maker, share in MAKERS if len(films.labels) or maker not in OF_FILMS]
     shares = np.array([share for _, share in among])
     return among[int(rng.choice(len(among), p=shares / shares.sum()))][0]
 

@@ -160,7 +160,7 @@ def rate_at(step: int, steps: int) -> float:
 
 def to_films(films: list[Film], classifier: Classifier | None = None) -> Films:
     """Films for lessons; what `classifier` says of those outside its training part comes along."""
-    new = [f for f in films if f.split != "train"] if classifier else []
+    new = [f for f in films if f.split != "train"]
     said: dict[Path, float] = {}
     if classifier and new:
         each = classifier.calibration.probabilities(predict(classifier, new, True))[:, classifier.labels.index(POSITIVE)]

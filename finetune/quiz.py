@@ -5,7 +5,7 @@ another to answer teaches as much as one that takes ten words, and costs three t
 """
 
 from chat.wording import Language
-from finetune.exchange import Exchange, Random
+from finetune.exchange import Exchange, Random, closed_answer
 from finetune.phrasebook import capital
 from finetune.scene_ko import RANKS
 from finetune.scene_speaker import OPEN, Speaker
@@ -61,7 +61,7 @@ def _exchange(speaker: Speaker, kind: str, ref: Ref, claim: str) -> Exchange:
     if kind == "size" and speaker.korean:
         answer = RANKS[claim]
     elif kind == "exists":
-        answer = ({"yes": "예", "no": "아니오"} if speaker.korean else {"yes": "yes", "no": "no"})[claim]
+        answer = closed_answer(claim == "yes", speaker.language)
     else:
         answer = claim if kind == "count" else format(speaker.value(OPEN[kind], claim))
     return Exchange(capital(question), f"{capital(answer)}.", kind, claim)

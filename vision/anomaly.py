@@ -16,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from vision.evidence import Heatmap
+from vision.overlay import shown_size
 from vision.periodic import PERIOD, REACH, Row, find_rows
 from vision.search import Hit, merge
 
@@ -51,7 +52,7 @@ class Inspection:
 
     def result(self, image: str | None = None) -> dict[str, object]:
         """What the API and the command line say about an inspection; the keys are a promise to others."""
-        hits = [{"box": [h.box.left, h.box.top, h.box.right, h.box.bottom], "score": round(h.score, 4)} for h in self.hits]
+        hits = [{"box": h.box.corners, "score": round(h.score, 4)} for h in self.hits]
         return {"image": image, "score": round(self.score, 4), "hits": hits, "repeating": self.rows > 0}
 
 
@@ -68,7 +69,7 @@ def inspect(image: Image.Image, memory: Memory | None = None) -> Inspection:
     rows = find_rows(image)
     found: list[Hit] = []
     plain: list[Hit] = []
-    values = np.zeros(_map_size(image.size)[::-1], np.float32)
+    values = np.zeros(shown_size(image.size, LONGEST)[::-1], np.float32)
     for row in rows:
         seen = features(row.strip(image))
         odd = oddness(seen)
@@ -151,11 +152,6 @@ def _peaks(row: Row, odd: Floats, image_size: tuple[int, int]) -> Iterator[Hit]:
             return
         yield Hit(row.box(float(u), float(v), size, image_size), score)
         left[max(0, v - PERIOD) : v + PERIOD, max(0, u - 2 * PERIOD) : u + 2 * PERIOD] = 0
-
-
-def _map_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    scale = min(1.0, LONGEST / max(image_size))
-    return max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale))
 
 
 def _paint(values: Floats, row: Row, odd: Floats, image_size: tuple[int, int]) -> None:

@@ -69,7 +69,7 @@ class Region:
     def result(self) -> dict[str, object]:
         """What the API and the command line say about a region that was found."""
         area = {} if self.area_cm2 is None else {"area_cm2": round(self.area_cm2, 1)}
-        return {"label": self.mask.label, "area": round(self.share, 4), **area, "box": _corners(self.box)}
+        return {"label": self.mask.label, "area": round(self.share, 4), **area, "box": self.box.corners if self.box else None}
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,7 @@ class Evidence:
             "labels": list(self.labels),
             "probabilities": {label: round(p, 4) for label, p in self.probabilities.items()},
             "trusted": pointer is not None,
-            "peak": {"side": peak.side, "zone": peak.zone, "box": _corners(peak.box)} if peak else None,
+            "peak": {"side": peak.side, "zone": peak.zone, "box": peak.box.corners} if peak else None,
             "masks": [region.result() for region in self.regions],
             "mask_reason": self.mask_reason,
         }
-
-
-def _corners(box: Box | None) -> list[int] | None:
-    return [box.left, box.top, box.right, box.bottom] if box else None

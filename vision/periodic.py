@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft, ndimage
 
+from vision.overlay import shown_size
 from vision.tiling import Box
 
 WINDOW, STRIDE = 128, 32
@@ -129,7 +130,7 @@ def find_rows(image: Image.Image) -> list[Row]:
     rows: list[Row] = []
     for longest in WORKING:
         scale = min(1.0, longest / max(image.size))
-        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        size = shown_size(image.size, longest)
         if min(size) < WINDOW:
             continue
         grey = np.asarray(image.resize(size, Image.Resampling.BOX, reducing_gap=2).convert("L"), np.float32)

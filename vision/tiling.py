@@ -23,6 +23,11 @@ class Box:
     def size(self) -> tuple[int, int]:
         return self.right - self.left, self.bottom - self.top
 
+    @property
+    def corners(self) -> list[int]:
+        """[left, top, right, bottom], as JSON holds a box."""
+        return [self.left, self.top, self.right, self.bottom]
+
     def clipped(self, image_size: tuple[int, int]) -> "Box":
         """The part that lies in an image of (width, height); raises ValueError when nothing does."""
         width, height = image_size

@@ -71,7 +71,7 @@ def as_object(report: Report, sheet: Sheet, weights: Sequence[Weights] = ()) -> 
             "label": label,
             "side": peak.side,
             "zone": peak.zone,
-            "box": [peak.box.left, peak.box.top, peak.box.right, peak.box.bottom],
+            "box": peak.box.corners,
         }
         for label, peak in trusted_peaks(report.evidence)
     ]

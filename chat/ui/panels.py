@@ -103,7 +103,7 @@ def _talk(desk: Desk, model: About) -> Value:
         "limit": desk.conversation.limit,
         "remembers": word("remembers", language, kept=kept, limit=desk.conversation.limit),
         "token_use": word("token_use", language, used=used, limit=model.context_tokens),
-        "region": corners(desk.region) if desk.region else [],
+        "region": desk.region.corners if desk.region else [],
     }
 
 
@@ -247,11 +247,6 @@ def foot(language: Language, model: About) -> str:
     hosts = {"host": model.address, "writer": model.writer_address}
     kept = word(kind, language, **{name: address.host for name, address in hosts.items() if address})
     return f'<p class="foot"><b>{escape(word("promise", language))}</b> {escape(kept)}</p>'
-
-
-def corners(box: Box) -> list[int]:
-    """[left, top, right, bottom] in the study's pixels."""
-    return [box.left, box.top, box.right, box.bottom]
 
 
 def _quiet(text: str) -> str:

@@ -10,7 +10,6 @@ from chat.assistant import RequestError
 from chat.ui.desk import Desk
 from chat.ui.evidence_panel import map_value, masks_value
 from chat.ui.gallery import EXAMPLES, thumbnail
-from chat.ui.panels import corners
 from chat.ui.upload import MOST_MEGABYTES
 from chat.ui.windows import Windows
 from chat.ui.words import WORDS, explain, word
@@ -36,7 +35,7 @@ def stage(desk: Desk, trouble: Exception | None = None) -> Value:
         "map": map_value(desk),
         "masks": masks_value(desk),
         "levels": _levels(desk.shown.windows, desk.study, desk.language) if desk.shown.windows and desk.study else None,
-        "region": corners(desk.region) if desk.region else [],
+        "region": desk.region.corners if desk.region else [],
         "examples": [] if desk.study else examples,
         "trouble": explain(trouble, desk.language) if trouble else "",
     }
