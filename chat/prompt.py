@@ -77,16 +77,16 @@ class Encoded:
 Piece = str | Image.Image | Message
 
 
-def _pieces(messages: Sequence[Message]) -> list[Piece]:
+def pieces(messages: Sequence[Message]) -> list[Piece]:
     """The prompt cut where the reference cuts it: at each image and around each answer.
 
     Strings are tokenised on their own; an assistant message stands for its answer and the end token.
     """
-    pieces: list[Piece] = []
+    cut: list[Piece] = []
     text = ""
     for message in messages:
         if message.role == "assistant":
-            pieces += [text, message]
+            cut += [text, message]
             text = ""
             continue
         text += "USER: " if message.role == "user" else ""
@@ -94,16 +94,16 @@ def _pieces(messages: Sequence[Message]) -> list[Piece]:
             if isinstance(part, str):
                 text += part
             else:
-                pieces += [text, part]
+                cut += [text, part]
                 text = ""
         text += " ASSISTANT:" if message.role == "user" else " "
-    return [piece for piece in [*pieces, text] if piece != ""]
+    return [piece for piece in [*cut, text] if piece != ""]
 
 
 def render(messages: Sequence[Message]) -> str:
     """The prompt as a person can read it, with `<image>` where an image stands."""
     said = []
-    for piece in _pieces(messages):
+    for piece in pieces(messages):
         if isinstance(piece, Message):
             said.append(f" {''.join(map(str, piece.parts))}{END}")
         else:
@@ -131,7 +131,7 @@ def encode(messages: Sequence[Message], tokenizer: Tokenizer, image_id: int, tok
     """
     ids, is_answer, images = [tokenizer.bos_token_id], [False], []
     behind_end, cuts = False, [0]
-    for piece in _pieces(messages):
+    for piece in pieces(messages):
         if isinstance(piece, Image.Image):
             new, answer = [image_id] * tokens_per_image, False
             images.append(piece)

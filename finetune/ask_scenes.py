@@ -39,7 +39,14 @@ def ask_about_scene(scene: Scene, rng: Random, language: Language, turns: int, h
         following = bool(said) and speaker.chance(FOLLOWED)
         turn = follow(speaker, said) if following else None
         said.append(turn or _another(speaker, said))
-    return [one.exchange for one in said]
+    return [replace(one.exchange, items=_items(speaker, one)) for one in said]
+
+
+def _items(speaker: Speaker, said: Said) -> tuple[int, ...]:
+    """What an exchange is about: an item, or those of a group."""
+    if said.index is not None:
+        return (said.index,)
+    return tuple(speaker.view.fitting(said.group)) if said.group else ()
 
 
 def ask_kind(scene: Scene, kind: str, rng: Random, language: Language, held_out: bool = False) -> Exchange | None:

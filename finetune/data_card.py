@@ -42,8 +42,8 @@ def describe(films: Films, count: int, seed: int) -> str:
         lines += [f"## {maker.__name__.removesuffix('_lesson')}", ""]
         for language in LANGUAGES if len(films.labels) or maker not in OF_FILMS else ():
             for number in range(READ):
-                lesson = maker(films, np.random.default_rng([seed, 5, number]), language)
-                lines += [render(lesson[1:] if lesson[0].role == "system" else lesson), ""]
+                said = maker(films, np.random.default_rng([seed, 5, number]), language).messages
+                lines += [render(said[1:] if said[0].role == "system" else said), ""]
     return "\n".join(lines)
 
 

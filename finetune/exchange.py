@@ -17,13 +17,15 @@ class Exchange:
     """One question with its answer.
 
     `kind` names the intent, `claim` what a right answer says in words that are the same in every language
-    ("yes", "no", "red", "star", "3", "upper left", ...); None when there is nothing to check.
+    ("yes", "no", "red", "star", "3", "upper left", ...); None when there is nothing to check. `items` are the numbers of those
+    of a scene that it is about, where it singles some out.
     """
 
     question: str
     answer: str
     kind: str
     claim: str | None = None
+    items: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

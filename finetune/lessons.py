@@ -1,21 +1,19 @@
-"""Lessons: pictures with dialogues about them, laid out as chat lays them out, and packed into batches.
+"""Lessons: pictures with dialogues about them, laid out as chat lays them out.
 
-Knows every generator, the prompt builder and the tokenizer. Does not know models. A lesson depends on nothing
-but its seed and number, so a resumed training reads the same book from the same page.
+Knows every generator and the prompt's layout. Does not know tokens, batches or models.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
 
 from chat.conversation import Turn
 from chat.engine.base import Message
-from chat.prompt import Encoded, View, encode, layout, layout_search
+from chat.prompt import View, layout, layout_search, pieces
 from chat.wording import LANGUAGES, Language, answer_in, evidence_lines, search_prompt
 from finetune import canvas
 from finetune.ask_films import ask_about_film, ask_about_phantom, ask_film_kind, draw_evidence
@@ -24,19 +22,25 @@ from finetune.ask_scenes import ask_about_scene, ask_boxed, ask_kind
 from finetune.exchange import Exchange, Random, closed_answer
 from finetune.films import LABELS, augment
 from finetune.oddities import draw_oddity
+from finetune.patches import LEAST_SHARE
 from finetune.phantom import draw_phantom
 from finetune.quiz import ask_quiz
 from finetune.references import around, draw_search, share_inside
-from finetune.scenes import draw_scene
+from finetune.scenes import Scene, draw_scene
 from vision.tiling import Box, cut, even_tiles
 
-MOST_TOKENS = 1100
 MOST_CROPS = 4
-IGNORED = -100
-LENGTHS = 32
-"""Batches are padded to multiples of this: a library that keeps a kernel for every shape must not meet hundreds."""
 
-Lesson = tuple[Message, ...]
+
+@dataclass(frozen=True)
+class Lesson:
+    """A dialogue in the serving layout, the last answer included.
+
+    `looks` (answers, patches), where there is one picture and it is a scene: the patches that each question is about.
+    """
+
+    messages: tuple[Message, ...]
+    looks: NDArray[np.bool_] | None = None
 
 
 NEW = 0.6
@@ -78,11 +82,18 @@ def _turns(exchanges: Sequence[Exchange]) -> list[Turn]:
 def _spoken(
     image: Image.Image, exchanges: Sequence[Exchange], lines: Sequence[str], language: Language, crops: Sequence[Box] = ()
 ) -> Lesson:
-    """A dialogue in the serving layout, its last answer included; the crops belong to the last question."""
+    """A dialogue about a picture; the crops belong to the last question."""
     *before, last = _turns(exchanges)
     tiles = [cut(image, box) for box in crops]
     views = [View("overview", Box(0, 0, *image.size), image), *(View("tile", tile.box, tile.image) for tile in tiles)]
-    return (*layout(last.question, before, views, lines, (), language), Message("assistant", (last.answer,)))
+    return Lesson((*layout(last.question, before, views, lines, (), language), Message("assistant", (last.answer,))))
+
+
+def _about(scene: Scene, exchanges: Sequence[Exchange], language: Language) -> Lesson:
+    """A dialogue about a scene, and where each of its questions looks."""
+    shares = canvas.patch_shares(scene.index).reshape(canvas.GRID**2, -1)
+    looks = [shares[:, [1 + item for item in one.items]].sum(1) >= LEAST_SHARE for one in exchanges]
+    return replace(_spoken(scene.image, exchanges, [], language), looks=np.stack(looks))
 
 
 def _mixed(rng: Random, exchanges: list[Exchange], language: Language) -> list[Exchange]:
@@ -134,7 +145,7 @@ def phantom_lesson(films: Films, rng: Random, language: Language) -> Lesson:
 def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     scene = draw_scene(rng)
     told = _dialogue(rng, language, lambda turns, spoken: ask_about_scene(scene, rng, spoken, turns))
-    return _spoken(scene.image, told, [], language)
+    return _about(scene, told, language)
 
 
 def listing_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -146,9 +157,13 @@ def listing_lesson(films: Films, rng: Random, language: Language) -> Lesson:
 
 def quiz_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     """All there is in a scene, asked and answered in a word or two."""
-    while not (exchanges := ask_quiz(scene := draw_scene(rng), rng, language, int(rng.integers(8, 25)))):
+    return draw_quiz(rng, language, int(rng.integers(8, 25)))[1]
+
+
+def draw_quiz(rng: Random, language: Language, turns: int) -> tuple[Scene, Lesson]:
+    while not (exchanges := ask_quiz(scene := draw_scene(rng), rng, language, turns)):
         pass
-    return _spoken(scene.image, exchanges, [], language)
+    return scene, _about(scene, exchanges, language)
 
 
 def crop_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -193,7 +208,7 @@ def search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
         return scene_lesson(films, rng, language)
     shown, crop, is_there = drawn
     messages = layout_search(shown, crop, search_prompt(language))
-    return (*messages, Message("assistant", (closed_answer(is_there, language) + ".",)))
+    return Lesson((*messages, Message("assistant", (closed_answer(is_there, language) + ".",))))
 
 
 def describe_search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -201,18 +216,16 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
     exchange = ask_kind(scene, "search", rng, language)
     if exchange is None:
         return scene_lesson(films, rng, language)
-    return (*layout_search(None, scene.image, exchange.question), Message("assistant", (exchange.answer,)))
+    return Lesson((*layout_search(None, scene.image, exchange.question), Message("assistant", (exchange.answer,))))
 
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.18), (phantom_lesson, 0.1), (scene_lesson, 0.45), (quiz_lesson, 0.06), (crop_lesson, 0.03),
+    (film_lesson, 0.18), (phantom_lesson, 0.1), (scene_lesson, 0.41), (quiz_lesson, 0.1), (crop_lesson, 0.03),
     (oddity_lesson, 0.05), (search_lesson, 0.05), (describe_search_lesson, 0.02), (listing_lesson, 0.03), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)
 """Those that need films."""
-PRIMER_PAGES = 10
-"""Pages at the beginning of the book that only list what a scene holds: first to read a picture, then to be asked."""
 
 
 def draw_maker(films: Films, rng: Random) -> Maker:
@@ -232,59 +245,7 @@ def draw_language(rng: Random) -> Language:
 
 
 def texts(films: Films, seed: int, count: int) -> list[str]:
-    """The text of `count` lessons, for the tokenizer."""
+    """The text of `count` lessons, for the tokenizer: cut as it is tokenised, with all that the layout puts around it."""
     lessons = (draw_lesson(films, np.random.default_rng([seed, 2, number])) for number in range(count))
-    return [part for lesson in lessons for message in lesson for part in message.parts if isinstance(part, str)]
-
-
-class Lessons(Dataset[list[dict[str, torch.Tensor]]]):
-    """Page `i` is the i-th `page * batch` lessons as `page` batches, lessons of like length together.
-
-    A batch holds `input_ids`, `attention_mask`, `labels` (batch, length) and `pixel_values` (images, 3, side, side).
-    """
-
-    def __init__(self, films: Films, tokenizer: Any, image_id: int, seed: int, batch: int, page: int) -> None:
-        self.films, self.tokenizer, self.image_id = films, tokenizer, image_id
-        self.seed, self.batch, self.page = seed, batch, page
-
-    def __getitem__(self, number: int) -> list[dict[str, torch.Tensor]]:
-        size = self.page * self.batch
-        encoded = sorted(
-            (
-                self._encode([self.seed, 1, lesson], number < PRIMER_PAGES)
-                for lesson in range(number * size, (number + 1) * size)
-            ),
-            key=lambda one: len(one.ids),
-        )
-        groups = [encoded[i : i + self.batch] for i in range(0, size, self.batch)]
-        order = np.random.default_rng([self.seed, 3, number]).permutation(self.page)
-        return [collate(groups[i], self.tokenizer.pad_token_id) for i in order]
-
-    def _encode(self, seed: Sequence[int], primer: bool) -> Encoded:
-        """The first lesson of this seed that is not too long."""
-        rng = np.random.default_rng(seed)
-        while True:
-            lesson = listing_lesson(self.films, rng, draw_language(rng)) if primer else draw_lesson(self.films, rng)
-            one = encode(lesson, self.tokenizer, self.image_id, canvas.GRID**2)
-            if len(one.ids) <= MOST_TOKENS:
-                return one
-
-
-def collate(group: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
-    """`Encoded` prompts as one right-padded batch, the loss on answers and their end tokens only."""
-    longest = -(-max(len(one.ids) for one in group) // LENGTHS) * LENGTHS
-    ids = torch.full((len(group), longest), pad_id)
-    labels = torch.full((len(group), longest), IGNORED)
-    mask = torch.zeros((len(group), longest), dtype=torch.long)
-    for row, one in enumerate(group):
-        n = len(one.ids)
-        ids[row, :n] = torch.tensor(one.ids)
-        mask[row, :n] = 1
-        labels[row, :n] = torch.where(torch.tensor(one.is_answer), ids[row, :n], IGNORED)
-    pixels = torch.stack([canvas.pixels(image) for one in group for image in one.images])
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "labels": labels,
-        "pixel_values": canvas.normalise(pixels).contiguous(memory_format=torch.channels_last),
-    }
+    told = (piece for lesson in lessons for piece in pieces(lesson.messages) if not isinstance(piece, Image.Image))
+    return ["".join(map(str, piece.parts)) if isinstance(piece, Message) else piece for piece in told]

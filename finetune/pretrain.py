@@ -37,12 +37,14 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from finetune import bridge, canvas, teacher, tower
+from finetune.book import Book
 from finetune.classifier import SHIPPED
 from finetune.data_card import describe
 from finetune.emphasis import weigh
 from finetune.films import Film, find_films, load_pixels
 from finetune.fitting import POSITIVE, predict
-from finetune.lessons import IGNORED, Films, Lessons, texts
+from finetune.lessons import Films, texts
+from finetune.loss import loss_of, validate
 from finetune.progress import Progress
 from finetune.records import RecordError
 from finetune.tokenizer import train_tokenizer
@@ -69,8 +71,8 @@ WARM_UP, DECAY = 0.01, 0.25
 class Size:
     """How much the language stage reads at once: lessons a batch, batches a page, and lessons for the tokenizer."""
 
-    batch: int = 12
-    page: int = 8
+    batch: int = 16
+    page: int = 6
     texts: int = 4_000
 
 
@@ -99,39 +101,6 @@ def build(tokenizer: PreTrainedTokenizerBase, eyes: DPTModel | None) -> LlavaFor
         missing, extra = model.model.vision_tower.load_state_dict(eyes.state_dict(), strict=False)
         assert not extra and all(name.startswith("pooler.") for name in missing), (missing, extra)
     return model
-
-
-def judge(
-    model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(n,) cross-entropy, (n, vocabulary) logits and (n,) targets of the answers' n tokens; no others are computed."""
-    with torch.autocast("cpu", torch.bfloat16):
-        # Padding stands on the right, where no token that counts can see it: without a mask, attention skips half its work.
-        hidden = model.model(batch["input_ids"], batch["pixel_values"], use_cache=False).last_hidden_state
-        targets = batch["labels"][:, 1:]
-        wanted = targets != IGNORED
-        logits = model.lm_head(hidden[:, :-1][wanted])
-    return nn.functional.cross_entropy(logits.float(), targets[wanted], reduction="none"), logits, targets[wanted]
-
-
-def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over the answers' tokens, weighted by token."""
-    each, _, targets = judge(model, batch)
-    return (each * weight[targets]).sum() / weight[targets].sum()
-
-
-@torch.inference_mode()
-def validate(
-    model: LlavaForConditionalGeneration, batches: list[dict[str, torch.Tensor]], weight: torch.Tensor
-) -> tuple[float, float]:
-    """Mean loss, and the part of the claims' tokens that would have been chosen."""
-    model.eval()
-    losses, claims = [], []
-    for batch in batches:
-        each, said, targets = judge(model, batch)
-        losses.append((each * weight[targets]).sum().item() / weight[targets].sum().item())
-        claims.append((said.argmax(-1) == targets)[weight[targets] > 1].float())
-    return sum(losses) / len(losses), torch.cat(claims).mean().item()
 
 
 def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: float) -> list[torch.optim.Optimizer]:
@@ -199,14 +168,14 @@ def train_language(
     model = build(tokenizer, eyes.vision).eval()
     model.model.vision_tower.to(memory_format=torch.channels_last).requires_grad_(tower_rate > 0)
     image_id = model.config.image_token_index
-    unseen = Lessons(to_films(kept), tokenizer, image_id, seed + 1, size.batch, size.page)[UNSEEN_PAGE]
+    unseen = Book(to_films(kept), tokenizer, image_id, seed + 1, size.batch, size.page)[UNSEEN_PAGE]
     bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
     weight = weigh(tokenizer)
     pair = optimizers(model, 1.5e-3, tower_rate)
     schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
-    book = Lessons(pictures, tokenizer, image_id, seed, size.batch, size.page)
+    book = Book(pictures, tokenizer, image_id, seed, size.batch, size.page)
     started = time.perf_counter()
     for page, batches in enumerate(DataLoader(book, batch_size=None, sampler=range(first, pages), num_workers=1), first + 1):
         losses = []

@@ -41,12 +41,17 @@ def ask_quiz(scene: Scene, rng: Random, language: Language, turns: int) -> list[
 
 
 def _known(speaker: Speaker) -> list[tuple[str, Ref, str]]:
-    """What can be asked and what is true: each attribute of each item, how many of each group, and what is there."""
+    """What can be asked and is true: of each item the attributes that not all share, how many of each group, what is there.
+
+    What all share can be answered without finding the item, and so teaches nothing of finding.
+    """
     view, rng = speaker.view, speaker.rng
     found: list[tuple[str, Ref, str]] = []
-    for index in range(len(view.items)):
-        for kind, attribute in OPEN.items():
-            value, refs = getattr(view.truth(index), attribute), view.refs(index, attribute)
+    truths = [view.truth(index) for index in range(len(view.items))]
+    for kind, attribute in OPEN.items():
+        values = [getattr(truth, attribute) for truth in truths]
+        for index, value in enumerate(values if len(set(values)) > 1 else ()):
+            refs = view.refs(index, attribute)
             if value and refs:
                 found.append((kind, pick(rng, refs, [USUAL[ref.length] for ref in refs]), value))
     groups = {Ref(kind=item.kind, colour=item.colour) for item in view.items}
@@ -64,4 +69,4 @@ def _exchange(speaker: Speaker, kind: str, ref: Ref, claim: str) -> Exchange:
         answer = closed_answer(claim == "yes", speaker.language)
     else:
         answer = claim if kind == "count" else format(speaker.value(OPEN[kind], claim))
-    return Exchange(capital(question), f"{capital(answer)}.", kind, claim)
+    return Exchange(capital(question), f"{capital(answer)}.", kind, claim, tuple(speaker.view.fitting(ref)))

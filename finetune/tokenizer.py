@@ -40,6 +40,7 @@ def train_tokenizer(lines: Iterable[str], out: Path, vocab_size: int) -> LlamaTo
         split_digits=True,
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
         hard_vocab_limit=False,
         character_coverage=1.0,
         max_sentence_length=_MOST_BYTES_PER_LINE,
@@ -53,8 +54,9 @@ def train_tokenizer(lines: Iterable[str], out: Path, vocab_size: int) -> LlamaTo
 
 
 def _sentences(lines: Iterable[str]) -> Iterator[str]:
+    """A text begins with the space that it is encoded with, what follows a newline with none."""
     for line in lines:
-        yield from (part for part in line.split("\n") if part.strip())
+        yield from (part for part in f" {line}".split("\n") if part.strip())
 
 
 def _as_llama(model: bytes) -> LlamaTokenizer:

@@ -14,9 +14,12 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from chat.engine.base import Message
 from chat.prompt import encode
 from finetune import canvas, teacher, tower
+from finetune.book import IGNORED, PATCHES, PRIMER_PAGES, Book, Read, collate, shown_ground, thin
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, augment, find_films, load_pixels
-from finetune.lessons import IGNORED, MAKERS, PRIMER_PAGES, Films, Lessons, collate, draw_lesson, texts
+from finetune.lessons import MAKERS, Films, draw_lesson, draw_quiz, texts
+from finetune.looking import looking_loss
+from finetune.loss import judge, loss_of
 from finetune.outlines import SHAPES
 from finetune.patches import scene_truth
 from finetune.phantom import draw_phantom
@@ -25,8 +28,6 @@ from finetune.pretrain import (
     Size,
     build,
     export,
-    judge,
-    loss_of,
     main,
     optimizers,
     rate_at,
@@ -110,7 +111,7 @@ def test_a_crowd_is_packed_and_its_letters_can_be_told_apart() -> None:
 
 def test_a_lesson_depends_on_its_seed_alone_and_ends_with_an_answer(pictures: Films) -> None:
     for seed in range(40):
-        one, other = (draw_lesson(pictures, np.random.default_rng(seed)) for _ in range(2))
+        one, other = (draw_lesson(pictures, np.random.default_rng(seed)).messages for _ in range(2))
         assert [(m.role, m.ids, [p if isinstance(p, str) else p.tobytes() for p in m.parts]) for m in one] == [
             (m.role, m.ids, [p if isinstance(p, str) else p.tobytes() for p in m.parts]) for m in other
         ]
@@ -123,15 +124,15 @@ def test_a_lesson_depends_on_its_seed_alone_and_ends_with_an_answer(pictures: Fi
 def test_every_maker_gives_lessons_in_both_languages(maker, pictures: Films) -> None:
     for language in ("ko", "en"):
         lesson = maker(pictures, np.random.default_rng(5), language)
-        assert "".join(part for part in lesson[-1].parts if isinstance(part, str)).strip()
+        assert "".join(part for part in lesson.messages[-1].parts if isinstance(part, str)).strip()
 
 
 def test_the_loss_sees_answers_and_their_end_tokens_only(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     image_id = tokenizer.convert_tokens_to_ids("<image>")
-    lesson = draw_lesson(pictures, np.random.default_rng(1))
-    one = encode(lesson, tokenizer, image_id, canvas.GRID**2)
-    batch = collate([one], tokenizer.pad_token_id)
+    lesson = draw_lesson(pictures, np.random.default_rng(1)).messages
+    one = encode(lesson, tokenizer, image_id, PATCHES)
+    batch = collate([Read(one, np.ones(PATCHES, bool), np.zeros((0, PATCHES), bool))], tokenizer.pad_token_id)
     kept = batch["labels"][0][batch["labels"][0] != IGNORED].tolist()
     answers = [message for message in lesson if message.role == "assistant"]
     assert kept.count(tokenizer.eos_token_id) == len(answers)
@@ -145,11 +146,17 @@ def test_the_prompt_of_training_begins_as_the_prompt_of_serving(pictures: Films,
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     image_id = tokenizer.convert_tokens_to_ids("<image>")
     for seed in range(30):
-        lesson = draw_lesson(pictures, np.random.default_rng(seed))
-        taught = encode(lesson, tokenizer, image_id, canvas.GRID**2)
-        asked = encode(lesson[:-1], tokenizer, image_id, canvas.GRID**2)
+        lesson = draw_lesson(pictures, np.random.default_rng(seed)).messages
+        taught = encode(lesson, tokenizer, image_id, PATCHES)
+        asked = encode(lesson[:-1], tokenizer, image_id, PATCHES)
         answer = tokenizer.encode(str(lesson[-1].parts[0]), add_special_tokens=False, split_special_tokens=True)
         assert taught.ids == (*asked.ids, *answer, tokenizer.eos_token_id)
+
+
+def test_the_layout_s_own_words_are_single_pieces(pictures: Films, tmp_path: Path) -> None:
+    """They stand around every answer; spelt letter by letter they would be a third of what a model reads."""
+    pieces = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200).get_vocab()
+    assert {"\u2581USER", "\u2581ASSISTANT", "\u2581Yes", "\u2581아니오"} <= set(pieces)
 
 
 def test_what_a_classifier_says_comes_with_the_films_that_are_new_to_it(films: list[Film]) -> None:
@@ -172,14 +179,14 @@ def test_words_are_validated_on_other_people_than_they_are_learnt_from() -> None
 def test_without_films_the_training_draws_its_pictures(tmp_path: Path) -> None:
     eyes = tower.train([], None, tmp_path, 2, 0, (2, 2, 1))
     _, tokenizer = train_language([], eyes, tmp_path, pages=1, seed=0, size=SMALL)
-    book = Lessons(to_films([]), tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 2, 2)
+    book = Book(to_films([]), tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 2, 2)
     assert len(book[1000]) == 2
 
 
 def test_padding_on_the_right_changes_no_loss(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     model = build(tokenizer, None).eval()
-    lessons = Lessons(pictures, tokenizer, model.config.image_token_index, 0, 1, 2)[1000]
+    lessons = Book(pictures, tokenizer, model.config.image_token_index, 0, 1, 2)[1000]
     longer = max(lessons, key=lambda one: one["input_ids"].shape[1])
     short = min(lessons, key=lambda one: one["input_ids"].shape[1])
     more = longer["input_ids"].shape[1] - short["input_ids"].shape[1] + 32
@@ -187,9 +194,10 @@ def test_padding_on_the_right_changes_no_loss(pictures: Films, tmp_path: Path) -
         "input_ids": nn.functional.pad(short["input_ids"], (0, more), value=tokenizer.pad_token_id),
         "labels": nn.functional.pad(short["labels"], (0, more), value=IGNORED),
         "pixel_values": short["pixel_values"],
+        "kept": short["kept"],
     }
     with torch.inference_mode():
-        assert (judge(model, short)[0] - judge(model, padded)[0]).abs().max() < 0.02
+        assert (judge(model, short).loss - judge(model, padded).loss).abs().max() < 0.02
 
 
 def test_the_projector_moves_slowly(pictures: Films, tmp_path: Path) -> None:
@@ -266,7 +274,7 @@ def test_the_language_stage_learns_and_exports_a_checkpoint_that_chat_loads(film
 
 def test_a_page_is_the_same_book_in_every_process(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
-    book = Lessons(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 3, 2, 2)
+    book = Book(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 3, 2, 2)
     for one, other in zip(book[4], book[4], strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -283,12 +291,56 @@ def test_claims_count_more_than_wording(pictures: Films, tmp_path: Path) -> None
     assert not {"\u2581there", "\u2581a", ".", ","} & heavy
 
 
-def test_the_book_begins_with_lists_only(pictures: Films, tmp_path: Path) -> None:
+def test_the_primer_quizzes_on_little_but_the_shapes_and_ends_with_all(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
-    book = Lessons(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 4, 1)
-    answers = {page: int((book[page][0]["labels"] == tokenizer.eos_token_id).sum()) for page in (0, PRIMER_PAGES)}
-    assert answers[0] == 4
-    assert answers[PRIMER_PAGES] > 4
+    book = Book(pictures, tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 0, 4, 1)
+    first, last = book[0][0], book[PRIMER_PAGES][0]
+    assert int((first["labels"] == tokenizer.eos_token_id).sum()) > 12
+    assert 0 < first["kept"].float().mean() < 0.5 and last["kept"].all()
+    assert int((first["input_ids"] == book.image_id).sum()) == int(first["kept"].sum())
+    shown = [shown_ground(page) for page in range(PRIMER_PAGES + 1)]
+    assert shown[0] < 0.1 and shown == sorted(shown) and shown[-1] == 1
+
+
+def test_a_thinned_lesson_reads_as_the_whole_one_without_those_patches(pictures: Films, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    model = build(tokenizer, None).eval()
+    image_id = model.config.image_token_index
+    lesson = draw_quiz(np.random.default_rng(2), "en", 4)[1]
+    assert lesson.looks is not None and lesson.looks.shape == (4, PATCHES) and lesson.looks.any()
+    whole = Read(encode(lesson.messages, tokenizer, image_id, PATCHES), np.ones(PATCHES, bool), lesson.looks)
+    same, few = thin(whole, whole.kept, image_id), thin(whole, np.arange(PATCHES) < 7, image_id)
+    assert same.tokens.ids == whole.tokens.ids and few.tokens.ids.count(image_id) == 7
+    with torch.inference_mode():
+        losses = [judge(model, collate([one], 0)).loss for one in (whole, same, few)]
+    assert torch.equal(losses[0], losses[1]) and losses[2].shape == losses[0].shape and not torch.equal(losses[2], losses[0])
+
+
+def test_attention_is_taught_to_look_where_the_question_does(pictures: Films, tmp_path: Path) -> None:
+    """What is missed falls when it alone is trained on, and a lesson that says nothing of it costs nothing."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    model = build(tokenizer, None).eval()
+    model.model.vision_tower.requires_grad_(False)
+    rng = np.random.default_rng(3)
+    lessons = [draw_quiz(rng, "ko", 4)[1] for _ in range(3)]
+    read = [
+        Read(encode(one.messages, tokenizer, model.config.image_token_index, PATCHES), np.ones(PATCHES, bool), one.looks)
+        for one in lessons
+        if one.looks is not None
+    ]
+    batch = collate(read, tokenizer.pad_token_id)
+    adam = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    missed = []
+    for _ in range(12):
+        adam.zero_grad()
+        loss = looking_loss(model, judge(model, batch).hidden, batch)
+        loss.backward()
+        adam.step()
+        missed.append(loss.item())
+    assert missed[-1] < missed[0] / 2
+    batch["looks"] = torch.zeros_like(batch["looks"])
+    assert looking_loss(model, judge(model, batch).hidden, batch) == 0
 
 
 def test_the_learning_rate_rises_holds_and_falls() -> None:
@@ -300,7 +352,7 @@ def test_gradients_reach_the_projector_and_stop_at_a_frozen_tower(pictures: Film
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     model = build(tokenizer, None)
     model.model.vision_tower.requires_grad_(False)
-    batch = Lessons(pictures, tokenizer, model.config.image_token_index, 0, 2, 1)[0][0]
+    batch = Book(pictures, tokenizer, model.config.image_token_index, 0, 2, 1)[0][0]
     before = [values.clone() for values in model.model.vision_tower.buffers()]
     loss_of(model.eval(), batch, weigh(tokenizer)).backward()
     assert all(torch.equal(a, b) for a, b in zip(before, model.model.vision_tower.buffers(), strict=True))

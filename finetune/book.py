@@ -1,0 +1,120 @@
+"""The book: lessons by the page, packed into batches; the first pages are a primer.
+
+Knows lessons, tokens and patches. Does not know models. A lesson depends on nothing but its seed and number, so a resumed
+training reads the same book from the same page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from chat.prompt import Encoded, encode
+from finetune import canvas
+from finetune.exchange import Random
+from finetune.lessons import Films, Lesson, draw_language, draw_lesson, draw_quiz
+from finetune.patches import LEAST_SHARE
+
+PATCHES = canvas.GRID**2
+MOST_TOKENS = 1100
+IGNORED = -100
+LENGTHS = 32
+"""Batches are padded to multiples of this: a library that keeps a kernel for every shape must not meet hundreds."""
+PRIMER_PAGES, QUIZ_TURNS = 60, 12
+"""Pages at the beginning that only quiz, so many questions at a time, on scenes of which they show little but the shapes."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A lesson as tokens. `kept` (patches,) are the patches that its first picture shows, all unless it is from the primer;
+    `looks` (answers, patches) as in `Lesson`.
+    """
+
+    tokens: Encoded
+    kept: NDArray[np.bool_]
+    looks: NDArray[np.bool_]
+
+
+class Book(Dataset[list[dict[str, torch.Tensor]]]):
+    """Page `i` is the i-th `page * batch` lessons as `page` batches, lessons of like length together.
+
+    A batch holds `input_ids`, `attention_mask`, `labels` (batch, length); `pixel_values` (images, 3, side, side); `kept`
+    (images, patches), false for what is left out; `looks` (batch, answers, patches), true for what a question is about.
+    """
+
+    def __init__(self, films: Films, tokenizer: Any, image_id: int, seed: int, batch: int, page: int) -> None:
+        self.films, self.tokenizer, self.image_id = films, tokenizer, image_id
+        self.seed, self.batch, self.page = seed, batch, page
+
+    def __getitem__(self, number: int) -> list[dict[str, torch.Tensor]]:
+        size = self.page * self.batch
+        read = [self._read(number, lesson) for lesson in range(number * size, (number + 1) * size)]
+        read.sort(key=lambda one: len(one.tokens.ids))
+        groups = [read[i : i + self.batch] for i in range(0, size, self.batch)]
+        order = np.random.default_rng([self.seed, 3, number]).permutation(self.page)
+        return [collate(groups[i], self.tokenizer.pad_token_id) for i in order]
+
+    def _read(self, page: int, lesson: int) -> Read:
+        """The first lesson of this number that is not too long."""
+        rng = np.random.default_rng([self.seed, 1, lesson])
+        while True:
+            read = self._quiz(rng, shown_ground(page)) if page < PRIMER_PAGES else self._whole(draw_lesson(self.films, rng))
+            if len(read.tokens.ids) <= MOST_TOKENS:
+                return read
+
+    def _whole(self, lesson: Lesson) -> Read:
+        looks = np.zeros((0, PATCHES), bool) if lesson.looks is None else lesson.looks
+        tokens = encode(lesson.messages, self.tokenizer, self.image_id, PATCHES)
+        return Read(tokens, np.ones(PATCHES, bool), looks)
+
+    def _quiz(self, rng: Random, ground: float) -> Read:
+        """A quiz that shows the patches of a scene's items, and so much of the rest."""
+        scene, lesson = draw_quiz(rng, draw_language(rng), QUIZ_TURNS)
+        shares = canvas.patch_shares(scene.index)[:, :, 1:].sum(2).ravel()
+        return thin(self._whole(lesson), (shares >= LEAST_SHARE) | (rng.random(PATCHES) < ground), self.image_id)
+
+
+def shown_ground(page: int) -> float:
+    """The share of a scene's empty patches that are shown on this page: 0.05 in the primer's first half, then more and more.
+
+    To find the patch that a word names is learnt sooner among a dozen patches than among a hundred, and costs less (patches
+    are dropped as in Li et al. 2023, "Scaling language-image pre-training via masking", but not at random).
+    """
+    return min(1.0, 0.05 + 0.95 * max(0.0, 2 * page / PRIMER_PAGES - 1) ** 2)
+
+
+def thin(read: Read, kept: NDArray[np.bool_], image_id: int) -> Read:
+    """Without the tokens of the patches of its one picture that are not `kept`."""
+    tokens = read.tokens
+    stays = np.ones(len(tokens.ids), bool)
+    stays[np.array(tokens.ids) == image_id] = kept
+    ids, is_answer = np.array(tokens.ids)[stays], np.array(tokens.is_answer)[stays]
+    return Read(Encoded(tuple(ids.tolist()), tuple(is_answer.tolist()), tokens.images), kept, read.looks & kept)
+
+
+def collate(group: Sequence[Read], pad_id: int) -> dict[str, torch.Tensor]:
+    """Lessons as one right-padded batch, the loss on answers and their end tokens only."""
+    longest = -(-max(len(one.tokens.ids) for one in group) // LENGTHS) * LENGTHS
+    ids = torch.full((len(group), longest), pad_id)
+    labels = torch.full((len(group), longest), IGNORED)
+    mask = torch.zeros((len(group), longest), dtype=torch.long)
+    looks = torch.zeros((len(group), max(len(one.looks) for one in group), PATCHES), dtype=torch.bool)
+    for row, one in enumerate(group):
+        n = len(one.tokens.ids)
+        ids[row, :n] = torch.tensor(one.tokens.ids)
+        mask[row, :n] = 1
+        labels[row, :n] = torch.where(torch.tensor(one.tokens.is_answer), ids[row, :n], IGNORED)
+        looks[row, : len(one.looks)] = torch.from_numpy(one.looks)
+    pixels = torch.stack([canvas.pixels(image) for one in group for image in one.tokens.images])
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": labels,
+        "looks": looks,
+        "kept": torch.from_numpy(np.stack([one.kept for one in group for _ in one.tokens.images])),
+        "pixel_values": canvas.normalise(pixels).contiguous(memory_format=torch.channels_last),
+    }
