@@ -74,16 +74,26 @@ class Fit:
     Soft Dice over the batch (Milletari et al. 2016) plus cross-entropy with weights from class frequency; AdamW, the rate
     halved on a plateau; bf16, channels last; every film augmented anew each time, the less the lower the rate. What is kept
     is the moving average of the weights at the best epoch. Seed and epoch decide every random number; `out` holds all that is
-    needed to go on after a kill.
+    needed to go on after a kill. It begins from the weights of `begun`, a segmenter of the same classes, if one is given.
     """
 
-    def __init__(self, parts: dict[Split, list[Pair]], classes: tuple[str, ...], recipe: Recipe, out: Path) -> None:
+    def __init__(
+        self,
+        parts: dict[Split, list[Pair]],
+        classes: tuple[str, ...],
+        recipe: Recipe,
+        out: Path,
+        begun: Segmenter | None = None,
+    ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.parts, self.recipe, self.out = parts, recipe, out
         pieces = tuple(max(_pieces(pair, value) for pair in parts["train"]) for value in range(1, 1 + len(classes)))
-        self.plan = Plan(classes, recipe.size, recipe.channels, pieces, recipe.crops)
+        channels = begun.plan.channels if begun else recipe.channels
+        self.plan = Plan(classes, recipe.size, channels, pieces, recipe.crops)
         torch.manual_seed(recipe.seed)
-        self.model = unet(len(classes), recipe.channels).to(self.device)
+        self.model = unet(len(classes), channels).to(self.device)
+        if begun:
+            self.model.load_state_dict(begun.model.state_dict())
         self.average = AveragedModel(self.model, avg_fn=_average, use_buffers=True)
         self.arrays = [(np.array(pair.film()), pair.mask) for pair in parts["train"]] if recipe.crops else []
         self.films, self.masks = (

@@ -28,12 +28,16 @@ SHIPPED = Path(__file__).parents[1] / "models/unet-lungs"
 WORST = 12
 
 
-def train(data: Path, out: Path, recipe: Recipe) -> tuple[Segmenter, list[Pair]]:
-    """Train one segmenter and export it to `out`, with the hashes of the films that it has seen; and the pairs held out."""
-    pairs, classes = find_pairs(data)
+def train(data: Path, out: Path, recipe: Recipe, start: Path | None = None) -> tuple[Segmenter, list[Pair]]:
+    """Train one segmenter and export it to `out`, with the hashes of the films that it has seen; and the pairs held out.
+
+    From the weights in the folder `start`, if one is given: its classes must be those of `data`.
+    """
+    begun = load_segmenter(start) if start else None
+    pairs, classes = find_pairs(data, begun.classes if begun else None)
     parts = parts_of(pairs, classes)
     out.mkdir(parents=True, exist_ok=True)
-    segmenter = Fit(parts, classes, recipe, out).run()
+    segmenter = Fit(parts, classes, recipe, out, begun).run()
     publish(segmenter, out)
     list_seen([*parts["train"], *parts["val"]], out)
     return segmenter, parts["test"]
@@ -68,6 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("--model", type=Path, default=SHIPPED, help="a folder that train wrote")
             continue
         command.add_argument("--out", type=Path, default=Path("runs/unet"))
+        command.add_argument("--start", type=Path, help="a folder that train wrote: begin from its weights, of any --size")
         command.add_argument("--crops", action="store_true", help="windows of --size at the films' own scale, not whole films")
         for field in ("size", "epochs", "batch", "rate", "patience", "seed"):
             default = getattr(recipe, field)
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pairs, left_out = unseen(args.data, args.model, segmenter.classes)
         return {**evaluate(segmenter, pairs, args.sheet), "left_out_as_trained_on": left_out}
     recipe = Recipe(args.size, args.epochs, args.batch, args.rate, args.patience, args.seed, args.crops)
-    segmenter, held_out = train(args.data, args.out, recipe)
+    segmenter, held_out = train(args.data, args.out, recipe, args.start)
     return evaluate(segmenter, held_out, args.sheet) if held_out else {"n": 0}
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from finetune.seg_fit import Fit, Recipe, add_to_logits, parts_of, pooled_dice
 from finetune.seg_grade import grade, summarise
 from finetune.seg_pairs import IGNORE, find_pairs, split_lungs
 from finetune.seg_phantom import KINDS, draw_abdomen, write_phantoms
-from finetune.segmenter import SHIPPED, evaluate, main, unseen
+from finetune.segmenter import SHIPPED, evaluate, main, train, unseen
 from vision.evidence import LUNGS
 from vision.unet import load_segmenter, unet
 
@@ -219,6 +220,14 @@ def test_training_learns_what_is_easy(chests: Path, tmp_path: Path, crops: bool,
     found = evaluate(segmenter, parts["test"], tmp_path / "sheet.png", 20)
     assert found["dice"]["mean"] > 0.85
     assert segmenter.plan.is_cropped == crops and Image.open(tmp_path / "sheet.png").width == 1024
+
+
+def test_a_training_begins_from_what_another_has_learnt(chests: Path, tmp_path: Path) -> None:
+    recipe = Recipe(size=32, epochs=12, batch=8, rate=1e-2, channels=(4, 8, 16))
+    first, held_out = train(chests, tmp_path / "first", recipe)
+    still, _ = train(chests, tmp_path / "second", replace(TINY, size=48, epochs=1, rate=1e-6), tmp_path / "first")
+    dice = evaluate(still, held_out, rounds=20)["dice"]["mean"]
+    assert still.plan.size == 48 and dice > 0.5 and dice > evaluate(first, held_out, rounds=20)["dice"]["mean"] - 0.2
 
 
 def test_what_is_added_to_the_logits_is_what_comes_out_of_the_network() -> None:
