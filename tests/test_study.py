@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vision.study import Study, StudyError, read_study
+from vision.study import Study, StudyError, read_study, read_trusted
 from vision.tiling import Box
 
 BAD_INPUTS = Path(__file__).parents[2] / "shared" / "data" / "bad_inputs" / "pillow"
@@ -361,7 +361,9 @@ def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         raise MemoryError
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
-    error = refused(saved(picture(), "BMP"))
+    with pytest.raises(StudyError) as caught:
+        read_trusted(saved(picture(), "BMP"))
+    error = caught.value
     assert (error.reason, error.fields) == ("not_enough_memory", {"format": "BMP"})
 
 
@@ -413,7 +415,7 @@ def outcome(data: bytes) -> Study | StudyError:
 
 def test_threads_leave_the_warning_filters_as_they_were() -> None:
     before = list(warnings.filters)
-    threads = [threading.Thread(target=read_study, args=(saved(picture(), name),)) for name in ("PNG", "JPEG", "TIFF") * 5]
+    threads = [threading.Thread(target=read_trusted, args=(saved(picture(), name),)) for name in ("PNG", "JPEG", "TIFF") * 5]
     for thread in threads:
         thread.start()
     for thread in threads:

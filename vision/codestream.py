@@ -7,9 +7,18 @@ from struct import unpack_from
 from typing import NamedTuple
 
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
+_JPEG_LS = 0xF7
 _BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 RLE_GROWTH = 64
 """Two bytes of RLE become 128 at most (PS3.5 annex G)."""
+MOST_SCANS = 100
+"""Of a JPEG, as libtiff allows: each goes over the whole picture again, and a thousand hold no more than a few bytes."""
+
+
+def refuse_endless(frame: bytes) -> None:
+    """Raises ValueError for a JPEG of more than MOST_SCANS scans; within their data this marker cannot stand (T.81 B.1.1.5)."""
+    if frame.count(b"\xff\xda") > MOST_SCANS:
+        raise ValueError("The codestream has too many scans.")
 
 
 class Declared(NamedTuple):
@@ -40,6 +49,9 @@ def _jpeg(frame: bytes) -> Declared:
         if marker == 0xFF or marker in _BARE:
             place += 1 if marker == 0xFF else 2
         elif marker in _FRAMES:
+            refuse_endless(frame)
+            if marker == _JPEG_LS and b"\xff\xd9" not in frame[-16:]:  # CharLS would look for its end for ever
+                raise ValueError("The codestream breaks off.")
             bits, height, width, samples = unpack_from(">BHHB", frame, place + 4)
             return Declared(width, height, samples, bits)
         else:

@@ -5,10 +5,9 @@ Does not know Pillow's formats, language or pages.
 """
 
 import io
-import json
 import logging
 import zlib
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +22,6 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.tag import BaseTag, Tag
 
 from vision.codestream import RLE_GROWTH, declared, rle_segments
-from vision.guard import run_guarded
 from vision.header import COLOURS, TERMS, Header, grey_values, painted
 from vision.layout import BIG_ENDIAN, DECODERS, DEFLATED, EXPLICIT, IMPLICIT, NATIVE, RLE, Layout, layout_of
 from vision.study import Study, StudyError, refuse_by_size
@@ -55,17 +53,17 @@ MOST_SEQUENCE, MOST_TEXT = 1 << 20, 4096
 """Bytes of a sequence and of any other value that are converted; for the same reason."""
 
 
-def read_dicom(data: bytes, max_pixels: int) -> Study:
+def read_dicom(data: bytes, max_pixels: int, admit: Callable[[int], None]) -> Study:
     """The first frame: colours as they are; grey through the header's lookup table or first window, or else an automatic one.
 
-    A compressed frame is decoded in a guarded child process, after its own header was held against the tags. Raises StudyError
-    for what is no image, too large or compressed in an unknown way; every other exception means a damaged file.
+    A compressed frame is decoded after its own header was held against the tags, and any after `admit(samples)`. Raises
+    StudyError for what is no image, too large or compressed in an unknown way; every other exception means a damaged file.
     """
-    header, layout, pixels = _opened(data, max_pixels)
+    header, layout, pixels = _opened(data, max_pixels, admit)
     if layout.syntax in NATIVE and len(pixels) < layout.frame_bytes:
         raise ValueError("The pixels break off.")
     in_words = layout.frame_bytes + layout.frame_bytes % 2
-    stored = _decoded(layout, pixels[:in_words]) if layout.syntax in NATIVE else _decompressed(layout, pixels)
+    stored = _decoded(layout, pixels[:in_words] if layout.syntax in NATIVE else _first_frame(layout, pixels))
     if layout.syntax in (*NATIVE, RLE):
         stored = _without_unused_bits(stored, layout, int(header.number("HighBit", layout.bits_stored - 1)))
     raw: Raw | None = None
@@ -106,7 +104,7 @@ class _File(io.BytesIO):
         return super().read(size)
 
 
-def _opened(data: bytes, max_pixels: int) -> tuple[Header, Layout, memoryview]:
+def _opened(data: bytes, max_pixels: int, admit: Callable[[int], None]) -> tuple[Header, Layout, memoryview]:
     """The header, the layout, and all from the pixels on; of a deflated file no more than is needed for one frame."""
     file = _File(data)
     start = 132 if data[128:132] == b"DICM" else 0
@@ -143,19 +141,12 @@ def _opened(data: bytes, max_pixels: int) -> tuple[Header, Layout, memoryview]:
     layout = layout_of(header, syntax, _PIXELS[tag], pixel_vr)
     sample_bytes = layout.samples_per_pixel * layout.bits_allocated // 8
     refuse_by_size(layout.columns, layout.rows, max_pixels * 4 // max(4, sample_bytes))  # pixels over four bytes weigh more
+    admit(layout.samples)
     end = len(data) if length == 0xFFFFFFFF else offset + length
     missing = offset + layout.frame_bytes + 1 - len(data)
     if syntax == DEFLATED and missing > 0:
         data += inflater.decompress(inflater.unconsumed_tail, missing)
     return header, layout, memoryview(data)[offset:end]
-
-
-def _decompressed(layout: Layout, stream: memoryview) -> NDArray[Any]:
-    """The first frame of an encapsulated stream, decoded by a child that may take only what such a frame needs."""
-    memory = (1 << 30) + 24 * layout.samples + 6 * len(stream)
-    seconds = 20 + layout.samples // 2_000_000
-    frame = run_guarded("vision.dicom", "decode_frame", json.dumps(asdict(layout)), stream, memory, seconds)
-    return np.frombuffer(frame, layout.dtype).reshape(layout.shape)
 
 
 def _decoded(layout: Layout, pixels: bytes | memoryview) -> NDArray[Any]:
@@ -166,10 +157,9 @@ def _decoded(layout: Layout, pixels: bytes | memoryview) -> NDArray[Any]:
     return array.astype(layout.dtype, copy=False)
 
 
-def decode_frame(request: str, stream: bytes) -> bytes:
-    """What the child does: the first frame's samples. Raises ValueError when its own header says other than the tags."""
-    layout = Layout(**json.loads(request))
-    frame = get_frame(stream, 0, number_of_frames=layout.number_of_frames)
+def _first_frame(layout: Layout, stream: memoryview) -> bytes:
+    """An encapsulated stream of the first frame alone. Raises ValueError when its own header says other than the tags."""
+    frame = get_frame(bytes(stream), 0, number_of_frames=layout.number_of_frames)
     if layout.syntax == RLE:
         agrees = rle_segments(frame) == layout.samples_per_pixel * layout.bits_allocated // 8
         agrees = agrees and layout.frame_bytes <= RLE_GROWTH * len(frame)
@@ -178,7 +168,7 @@ def decode_frame(request: str, stream: bytes) -> bytes:
         agrees = size == [layout.columns, layout.rows, layout.samples_per_pixel] and bits <= layout.bits_allocated
     if not agrees:
         raise ValueError("The frame's own header says other than the tags.")
-    return _decoded(layout, encapsulate([frame])).tobytes()
+    return encapsulate([frame])
 
 
 def _without_unused_bits(stored: NDArray[Any], layout: Layout, high_bit: int) -> NDArray[Any]:

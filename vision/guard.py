@@ -1,65 +1,240 @@
-"""The guard: runs one function on untrusted bytes in a child process that may not take much memory or time.
+"""The guard: a pool of child processes that run one function on untrusted bytes, within memory, computing time and a deadline.
 
-Knows processes and limits. Does not know what is decoded. Where the system has no limits for memory (Windows), time alone is
-bounded; a decoder that crashes takes only its child with it everywhere.
+Knows processes, limits and shared memory. Does not know what is decoded. A child inherits no open file, and no environment but
+where libraries lie; its arrays come back through memory without a name (memfd), of which a killed process leaves nothing. What
+a system lacks does not hold there: macOS bounds no memory, Windows only the pool's own deadline, and without memfd a pipe
+brings the arrays. A decoder that crashes takes only its child with it everywhere.
 """
 
+import atexit
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from importlib import import_module
+from math import prod
 from pathlib import Path
+from queue import LifoQueue
+from threading import Timer
+from typing import IO, Any, cast
 
-MEMORY_EXIT = 3
-_CHILD = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
+import numpy as np
+from numpy.typing import NDArray
+
 try:
     import resource
-except ImportError:
-    resource = None
-def bound(name, most):
-    if resource:
-        kind = getattr(resource, name)
-        hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
-bound("RLIMIT_CORE", 0)
-bound("RLIMIT_CPU", int(sys.argv[3]))
-from {module} import {function}
-answer = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)  # what a C library prints is not the answer
-data = sys.stdin.buffer.read()
-try:
-    bound("RLIMIT_AS", int(sys.argv[2]))
-    answer.write({function}(sys.argv[4], data))
-    answer.close()
-except MemoryError:
-    os._exit({memory_exit})
-except Exception:
-    os._exit(1)
-"""
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+Answer = tuple[dict[str, Any], list[NDArray[Any]]]
+Admit = Callable[[int], None]
+"""What a guarded function calls with the number of samples that a header declares, before it decodes them."""
+
+MEMORY, BYTES_PER_SAMPLE, BYTES_PER_BYTE = 1 << 30, 24, 6
+SECONDS, SAMPLES_PER_SECOND, PATIENCE = 3, 10_000_000, 3
+"""What any file may take, and more for each sample and byte; by the clock PATIENCE times as long, for a busy machine."""
+
+_START = "import sys; from vision.guard import serve; serve(sys.argv[1], int(sys.argv[2]))"
+_NO_MEMORY = 3
 
 
 class GuardError(Exception):
-    """The child failed, crashed or ran out of its time."""
+    """The child failed or crashed."""
 
 
-def run_guarded(module: str, function: str, request: str, data: bytes | memoryview, memory: int, seconds: int) -> bytes:
-    """`module.function(request, data)`, bytes to bytes, within `memory` bytes of address space and `seconds` of computing.
+class Pool:
+    """At most `most` children for the task "module:function", `function(data, argument, admit) -> Answer`.
 
-    Raises MemoryError when the memory does not suffice, GuardError for every other failure. Costs one start of Python.
+    They start when they are needed, with a call on no data; stay warm; and are replaced when they die, hang or have served
+    `serves` requests.
     """
-    code = _CHILD.format(module=module, function=function, memory_exit=MEMORY_EXIT)
-    command = [sys.executable, "-P", "-c", code, str(Path(__file__).parents[1]), str(memory), str(seconds), request]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a pool reserves memory for each thread
-    try:
-        done = subprocess.run(
-            command, input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=3 * seconds, env=alone, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise GuardError("The child ran out of time.") from None
-    if done.returncode == MEMORY_EXIT:
-        raise MemoryError
-    if done.returncode:
-        raise GuardError(f"The child ended with {done.returncode}.")
-    return done.stdout
+
+    def __init__(self, task: str, most: int = 2, serves: int = 200) -> None:
+        self._task, self._serves = task, serves
+        self._slots: LifoQueue[_Child | None] = LifoQueue()  # the last one used is the warmest
+        for _ in range(most):
+            self._slots.put(None)
+
+    def run(self, data: bytes, argument: int, most_bytes: int, seconds: float) -> Answer:
+        """What the task makes of `data` and a whole number: a dict of plain values, and arrays of `most_bytes` in all.
+
+        Callable from any thread; waits while all children are at work, which does not count as its time. Raises MemoryError or
+        TimeoutError when the child ran out of its own, GuardError for every other failure.
+        """
+        child, is_fit = self._slots.get(), False
+        try:
+            if child is not None and child.process.poll() is not None:
+                child.close()
+                child = None
+            child = child or _Child(self._task)
+            answer = child.run(data, argument, most_bytes, seconds)
+            is_fit = child.served < self._serves
+            return answer
+        finally:
+            if child is not None and not is_fit:
+                child.close()
+                with suppress(MemoryError):
+                    child = _Child(self._task)  # now, so that nobody waits for it
+            self._slots.put(child)
+
+    def warm(self) -> None:
+        """Have a child that is ready before the first request."""
+        child = self._slots.get()
+        with suppress(MemoryError):
+            child = child or _Child(self._task)
+        self._slots.put(child)
+
+
+class _Child:
+    """One process and what it is reached by. It ends when its parent does: nobody else holds its standard input."""
+
+    def __init__(self, task: str) -> None:
+        self.served, self.is_late, self.shared = 0, False, -1
+        path = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+        alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a pool reserves memory for each thread
+        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+        try:
+            if hasattr(os, "memfd_create"):
+                self.shared = os.memfd_create("hilum")
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-B", "-c", _START, task, str(self.shared)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[self.shared] if self.shared >= 0 else [],
+                env=alone | kept | {"PYTHONPATH": os.pathsep.join(path)},
+                start_new_session=True,  # Ctrl-C is for the parent
+            )
+        except OSError as error:  # no more processes, files or memory
+            self._forget()
+            raise MemoryError("No child can be started.") from error
+        self.requests, self.answers = cast("IO[bytes]", self.process.stdin), cast("IO[bytes]", self.process.stdout)
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it, in the middle of its work too."""
+        atexit.unregister(self.close)
+        self.process.kill()
+        self.process.wait()
+        self.answers.close()
+        with suppress(BrokenPipeError):  # what it did not take is lost
+            self.requests.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.shared >= 0:
+            os.close(self.shared)
+        self.shared = -1
+
+    def run(self, data: bytes, argument: int, most_bytes: int, seconds: float) -> Answer:
+        self.served += 1
+        timer = Timer(seconds, self._end_late)
+        timer.daemon = True
+        timer.start()
+        try:
+            _send(self.shared, self.requests, [len(data), argument], [data])
+            return self._answer(most_bytes)
+        except (OSError, ValueError, TypeError) as error:
+            raise self._failure() from error
+        finally:
+            timer.cancel()
+
+    def _answer(self, most_bytes: int) -> Answer:
+        """Its plain values and arrays; whatever a child that was taken over may say, these are numbers of a bounded size."""
+        told, shapes = json.loads(self.answers.readline(1 << 20))
+        kinds = [np.dtype(name) for name, _ in shapes]
+        total = sum(kind.itemsize * prod(shape) for kind, (_, shape) in zip(kinds, shapes, strict=True))
+        if total > most_bytes or any(kind.kind not in "uif" for kind in kinds):
+            raise ValueError("The answer is too large, or holds more than numbers.")
+        arrays = [np.empty(shape, kind) for kind, (_, shape) in zip(kinds, shapes, strict=True)]
+        _fill(self.shared, self.answers, arrays)
+        return told, arrays
+
+    def _end_late(self) -> None:
+        self.is_late = True
+        self.process.kill()
+
+    def _failure(self) -> Exception:
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        code = self.process.returncode or 0
+        name = signal.Signals(-code).name if code < 0 else ""
+        if self.is_late or name in ("SIGALRM", "SIGXCPU"):
+            return TimeoutError("The child ran out of time.")
+        if code == _NO_MEMORY or name == "SIGKILL":  # which a system sends when its memory is full
+            return MemoryError("The child ran out of memory.")
+        return GuardError(f"The child ended with {code}.")
+
+
+def serve(task: str, shared: int) -> None:
+    """The life of a child: one request after the other, until nobody is left to ask. `shared` is its memfd, or -1."""
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a C library prints is not an answer
+    _bound("RLIMIT_CORE", 0)
+    module, _, function = task.partition(":")
+    work = getattr(import_module(module), function)
+    work(b"", 0, lambda samples: None)  # imports what it needs, which is no file's time
+    while line := requests.readline():
+        size, argument = json.loads(line)
+        try:
+            _admit(0, size)
+            data = bytearray(size)
+            _fill(shared, requests, [data])
+            told, arrays = work(bytes(data), argument, lambda samples, size=size: _admit(samples, size))
+            arrays = [np.ascontiguousarray(array) for array in arrays]
+            _send(shared, answers, [told, [(array.dtype.str, array.shape) for array in arrays]], arrays)
+        except MemoryError:
+            os._exit(_NO_MEMORY)
+        _alarm(0)
+        del data, told, arrays
+
+
+def _send(shared: int, pipe: IO[bytes], line: list[Any], buffers: list[Any]) -> None:
+    """A line through the pipe; bytes and arrays through the memory, before it, or where there is none through the pipe too."""
+    if shared >= 0:
+        os.lseek(shared, 0, os.SEEK_SET)
+        with open(shared, "wb", closefd=False) as memory:
+            memory.writelines(buffers)
+        buffers = []
+    pipe.writelines([json.dumps(line).encode() + b"\n", *buffers])
+    pipe.flush()
+
+
+def _fill(shared: int, pipe: Any, buffers: list[Any]) -> None:
+    """Fills buffers with what was sent beside a line, and leaves nothing of it in the memory. Raises ValueError for less.
+
+    The memory is read and not mapped: who maps what another process shortens is ended by the system.
+    """
+    if shared >= 0:
+        os.lseek(shared, 0, os.SEEK_SET)
+    with open(shared, "rb", closefd=False) if shared >= 0 else nullcontext(pipe) as source:
+        filled = [source.readinto(buffer) for buffer in buffers]
+    if shared >= 0:
+        os.truncate(shared, 0)
+    if filled != [memoryview(buffer).nbytes for buffer in buffers]:
+        raise ValueError("The bytes break off.")
+
+
+def _admit(samples: int, size: int) -> None:
+    """Bounds what is done from now on to a file of `size` bytes that declares so many samples."""
+    seconds = SECONDS + samples // SAMPLES_PER_SECOND
+    _bound("RLIMIT_AS", MEMORY + BYTES_PER_SAMPLE * samples + BYTES_PER_BYTE * size)
+    _bound("RLIMIT_CPU", int(time.process_time()) + 1 + seconds)
+    _alarm(PATIENCE * seconds)
+
+
+def _alarm(seconds: int) -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _bound(name: str, most: int) -> None:
+    if resource is not None:
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))

@@ -197,11 +197,18 @@ def digest(path: Path) -> str:
 
 
 def _from_folder(folder: Path) -> Classifier:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForImageClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    mine: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    model, report = AutoModelForImageClassification.from_pretrained(
+        folder,
+        config=AutoConfig.from_pretrained(folder, **mine),
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        **mine,
     )
-    transform = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    if report["missing_keys"]:  # transformers would draw them at random, and say so in its log alone
+        raise ValueError("The weights are of another architecture, or not whole.")
+    transform = AutoImageProcessor.from_pretrained(folder, **mine)
     kept = folder / CALIBRATION
     fields = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     fields["bias"] = tuple(fields.get("bias", ()))

@@ -5,6 +5,8 @@ Knows bytes and pixels. Does not know language, models or where the bytes came f
 
 import io
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Literal
@@ -12,24 +14,25 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ExifTags import Base
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from vision.codestream import refuse_endless
 from vision.tiling import Box
-from vision.windowing import Function, Raw, Window, first_look, presets, render
+from vision.windowing import Raw, Window, presets, render
 
+MAX_BYTES = 2 << 30
 MAX_PIXELS = 200_000_000
 MIN_SIDE = 8
 FORMATS = "DICOM, JPEG, PNG, WEBP, BMP, TIFF, GIF"
 
 Reason = Literal[
-    "empty", "unknown_format", "convert_first", "broken", "too_small", "too_many_pixels", "not_enough_memory",
-    "dicom_directory", "dicom_no_image", "dicom_compression",
+    "empty", "unknown_format", "convert_first", "broken", "too_small", "too_many_pixels", "too_many_bytes",
+    "not_enough_memory", "took_too_long", "dicom_directory", "dicom_no_image", "dicom_compression", "dicom_preamble",
 ]  # fmt: skip
 
 
@@ -43,6 +46,11 @@ class StudyError(Exception):
         super().__init__(message)
         self.reason: Reason = reason
         self.fields = fields
+
+    @classmethod
+    def again(cls, reason: Reason, message: str, fields: dict[str, int | str]) -> "StudyError":
+        """The same error, told by another process."""
+        return cls(reason, message, **fields)
 
 
 @dataclass(frozen=True)
@@ -91,27 +99,56 @@ def read_study(data: bytes, max_pixels: int = MAX_PIXELS) -> Study:
     """The first image of a DICOM, JPEG (or MPO), PNG, WEBP, BMP, TIFF or GIF file, upright, in 8-bit RGB, without identity.
 
     The size is checked in the header, before any pixel is decoded; nothing is ever shrunk. Greyscale of more
-    than 8 bits is windowed. Raises StudyError, and nothing else, whatever the bytes are.
+    than 8 bits is windowed. The file is opened in a child process with limits (`vision/guard.py`); two of them serve any
+    number of threads. Raises StudyError, and nothing else, whatever the bytes are.
     """
-    reader = None if _is_dicom(data) else _reader(data)
+    from vision.decode import decode  # here, for it imports this file
+
+    reader = _reader(data)
+    with _told(reader):
+        return decode(data, max_pixels)
+
+
+def read_trusted(data: bytes, max_pixels: int = MAX_PIXELS, admit: Callable[[int], None] = lambda samples: None) -> Study:
+    """The same in this process: for thousands of files of one's own, as what breaks a decoder or fills the memory hits all.
+
+    `admit` is called with the number of samples before they are decoded.
+    """
+    reader = _reader(data)
+    # Warnings go through filters that belong to the whole process, and one large image fills
+    # enough memory: so one file at a time. The filter is narrow, for another thread may restore it late.
+    with _told(reader), _ONE_AT_A_TIME, warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
+        if reader is None:
+            from vision.dicom import read_dicom  # here, for it imports this file; and few ever need pydicom
+
+            return read_dicom(data, max_pixels, admit)
+        from vision.raster import read_raster
+
+        if reader is WebPImageFile:
+            admit(max_pixels)  # it makes its canvas when it is opened
+        file = reader(io.BytesIO(data))
+        refuse_by_size(*file.size, max_pixels)
+        admit(file.width * file.height)
+        if reader is JpegImageFile:
+            refuse_endless(data)
+        return read_raster(file)
+
+
+@contextmanager
+def _told(reader: type[ImageFile] | None) -> Iterator[None]:
+    """The one place where whatever happens to a file of this reader becomes a StudyError; None is DICOM's."""
     name = str(reader.format) if reader else "DICOM"
     try:
-        # Warnings go through filters that belong to the whole process, and one large image fills
-        # enough memory: so one file at a time. The filter is narrow, for another thread may restore it late.
-        with _ONE_AT_A_TIME, warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
-            if reader is None:
-                from vision.dicom import read_dicom  # here, for it imports this file; and few ever need pydicom
-
-                return read_dicom(data, max_pixels)
-            file = reader(io.BytesIO(data))
-            refuse_by_size(*file.size, max_pixels)
-            return _decoded(file)
+        yield
     except StudyError:
         raise
     except MemoryError:
         message = f"This {name} file needs more memory than is free. Close other programs, or choose a smaller image."
         raise StudyError("not_enough_memory", message, format=name) from None
+    except TimeoutError:
+        message = f"This {name} file takes too long to open. Save it again, or choose a smaller image."
+        raise StudyError("took_too_long", message, format=name) from None
     except Exception as error:  # the libraries raise nearly every class there is; a fuzzed file finds them all
         message = f"This {name} file is damaged, incomplete or of a rare kind. Save it again, or convert it to PNG."
         raise StudyError("broken", message, format=name) from (error if reader else None)
@@ -153,10 +190,15 @@ _BRANDS: dict[bytes, str] = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
 )
 
 
-def _reader(data: bytes) -> type[ImageFile]:
-    """Pillow's class for this file; raises StudyError for what is not on the list, named where it can be."""
+def _reader(data: bytes) -> type[ImageFile] | None:
+    """Pillow's class for this file, None for DICOM; raises StudyError for what is not on the list, named where it can be."""
     if not data:
         raise StudyError("empty", "This file is empty. Choose it again, or save it anew.")
+    if len(data) > MAX_BYTES:
+        message = f"This file holds {len(data):,} bytes; Hilum reads up to {MAX_BYTES:,}. Save the image alone, or compressed."
+        raise StudyError("too_many_bytes", message, limit=MAX_BYTES)
+    if _is_dicom(data):
+        return None
     for magic, reader in _READERS.items():
         if data.startswith(magic):
             return reader
@@ -171,10 +213,19 @@ def _reader(data: bytes) -> type[ImageFile]:
 
 
 def _is_dicom(data: bytes) -> bool:
-    """By its prefix; without a preamble by the first group, 2 or 8, in either byte order."""
+    """By its prefix; without a preamble by the first group, 2 or 8, in either byte order.
+
+    Raises StudyError for a preamble that makes it another kind of file as well, such as a program: PS3.10 7.1 has it blank
+    or, for files that are read as TIFF too, with its header.
+    """
+    if data[128:132] == b"DICM":
+        is_plain = data.startswith((bytes(4), b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and b"%PDF-" not in data[:128]
+        if is_plain:
+            return True
+        message = "This DICOM file begins as another kind of file, which can hide a program. Export it again from its source."
+        raise StudyError("dicom_preamble", message)
     is_little = data[:2] in (b"\x02\0", b"\x08\0") and data[3:4] == b"\0"
-    is_big = data[:3] in (b"\0\x02\0", b"\0\x08\0") and data[4:6].isalpha() and data[4:6].isupper()
-    return data[128:132] == b"DICM" or is_little or is_big
+    return is_little or (data[:3] in (b"\0\x02\0", b"\0\x08\0") and data[4:6].isalpha() and data[4:6].isupper())
 
 
 def _convertible(data: bytes) -> str | None:
@@ -201,66 +252,3 @@ def refuse_by_size(width: int, height: int, max_pixels: int) -> None:
             f"Hilum reads up to {max_pixels:,}. Crop it, or raise --max-pixels."
         )
         raise StudyError("too_many_pixels", message, width=width, height=height, limit=max_pixels)
-
-
-def _decoded(file: ImageFile) -> Study:
-    file.load()
-    turn = _turn(file)
-    image: Image.Image = file.transpose(turn) if turn is not None else file
-    window = None
-    if file.mode in ("I", "F") or file.mode.startswith("I;16"):
-        # Pillow inverts "white is zero" for 8 bits and forgets to for more.
-        is_negative = isinstance(file, TiffImageFile) and file.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
-        values = np.asarray(image)
-        function: Function = "LINEAR_EXACT" if file.mode == "F" else "LINEAR"
-        wide = Raw(values, bits=8 * values.itemsize, is_negative=is_negative, function=function)
-        grey, window = first_look(wide)
-        raw: Raw | None = wide
-        image = grey.convert("RGB")
-    else:
-        image = (_on_paper(image.convert("RGBA")) if file.has_transparency_data else image).convert("RGB")
-        raw = _grey_of(image)
-    image.info.clear()
-    return Study(image, window=window, raw=raw)
-
-
-def _grey_of(image: Image.Image) -> Raw | None:
-    """The values of an RGB image whose channels are all the same; None for colour, which a sample mostly shows at once."""
-    sample = np.asarray(image.resize((min(64, image.width), min(64, image.height)), Image.Resampling.NEAREST))
-    if np.ptp(sample, axis=-1).any():
-        return None
-    red, green, blue = (np.asarray(channel) for channel in image.split())
-    return Raw(red) if np.array_equal(red, green) and np.array_equal(red, blue) else None
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _turn(file: ImageFile) -> Image.Transpose | None:
-    """What sets a loaded file upright, by its EXIF. Pillow has turned a TIFF by then; a damaged EXIF says nothing."""
-    if isinstance(file, TiffImageFile):
-        return None
-    try:
-        return _TURNS.get(file.getexif().get(Base.Orientation, 1))
-    except Exception:  # the pixels are whole; only the note beside them is not
-        return None
-
-
-def _on_paper(image: Image.Image) -> Image.Image:
-    """An RGBA image on white; on black when what it shows is itself white; as it is when its alpha hides everything."""
-    alpha, colours = image.getchannel("A"), image.convert("RGB")
-    shades = colours.convert("L").histogram(alpha)
-    if not any(shades):
-        return colours
-    is_white = sum(shades[:240]) < 0.01 * sum(shades)
-    paper = Image.new("RGB", image.size, "black" if is_white else "white")
-    paper.paste(colours, mask=alpha)
-    return paper

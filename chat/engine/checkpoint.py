@@ -104,6 +104,10 @@ def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
     """
     with checkpoint_errors(path):
         path = as_hugging_face(path)
+        if (path / "manifest.json").is_file():
+            from chat.engine.store import verify  # here, for it imports this file
+
+            verify(path)
         config = read_config(path)
         device, dtype, is_four_bit, quantise = resolve(path, config, device, four_bit)
         tokenizer = _load_tokenizer(path, config)

@@ -5,9 +5,12 @@ Knows languages and error classes. Does not know pages, components or engines; w
 
 from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
+from chat.line import LineError
 from chat.ui.evidence_words import EVIDENCE, REFUSALS
+from chat.ui.line_words import LINE, PLACE
 from chat.ui.remote_words import REMOTE
 from chat.ui.search_words import SEARCH
+from chat.ui.study_words import STUDY
 from chat.ui.writer_words import WRITER
 from chat.wording import Language
 from vision.evidence import CheckpointError
@@ -198,16 +201,6 @@ WORDS: dict[Language, dict[str, str]] = {
 
 ERRORS: dict[Language, dict[str, str]] = {
     "ko": {
-        "study.empty": "빈 파일입니다. 다시 고르거나 새로 저장해 주세요.",
-        "study.unknown_format": "이름이 무엇이든, 읽을 수 있는 이미지 파일이 아닙니다. {formats} 파일을 골라 주세요.",
-        "study.convert_first": "{format} 파일은 읽지 못합니다. PNG로 바꾸어 다시 놓아 주세요.",
-        "study.dicom_directory": "DICOMDIR은 디스크의 목차입니다. 옆에 있는 이미지 파일을 골라 주세요.",
-        "study.dicom_no_image": "영상이 없는 DICOM입니다(보고서, 계획, 끊긴 파일). 같은 검사의 영상 파일을 골라 주세요.",
-        "study.dicom_compression": "이 DICOM의 압축 방식은 읽지 못합니다. 압축 없이, 또는 16비트 PNG로 저장해 주세요.",
-        "study.broken": "{format} 파일이 깨졌거나 끝까지 들어 있지 않습니다. 원본에서 다시 저장하거나 PNG로 바꾸어 주세요.",
-        "study.too_small": "{width} × {height} 픽셀은 너무 작습니다. 한 변이 {minimum}픽셀 이상이어야 합니다.",
-        "study.too_many_pixels": "{width} × {height} 픽셀은 너무 큽니다. {limit}픽셀 안으로 자르거나 --max-pixels를 올리세요.",
-        "study.not_enough_memory": "{format} 파일을 열 메모리가 모자랍니다. 더 작은 것을 고르거나 다른 프로그램을 닫으세요.",
         "request.empty_question": "질문을 먼저 적어 주세요.",
         "request.no_image": "이미지를 먼저 놓은 다음 물어봐 주세요.",
         "request.busy": "앞의 질문에 답하는 중입니다. 끝나거나 멈춘 다음 물어봐 주세요.",
@@ -226,16 +219,6 @@ ERRORS: dict[Language, dict[str, str]] = {
         "unexpected": "예상하지 못한 문제가 생겼습니다. 다시 해 보시고, 되풀이되면 터미널의 기록을 확인해 주세요.",
     },
     "en": {
-        "study.empty": "This file is empty. Choose it again, or save it anew.",
-        "study.unknown_format": "This is not an image that Hilum knows, whatever its name says. It reads {formats}.",
-        "study.convert_first": "Hilum does not read {format} files. Convert it to PNG and drop that one.",
-        "study.dicom_directory": "This is a DICOMDIR, the contents of a disc. Choose one of the image files beside it.",
-        "study.dicom_no_image": "This DICOM file holds no image (a report, a plan, or cut off). Choose one of the same study.",
-        "study.dicom_compression": "Hilum does not read this DICOM's compression. Save it uncompressed, or as 16-bit PNG.",
-        "study.broken": "This {format} file is damaged or incomplete. Save it again from its source, or convert it to PNG.",
-        "study.too_small": "{width} × {height} pixels are too few; each side needs at least {minimum}.",
-        "study.too_many_pixels": "{width} × {height} pixels are too many; the limit is {limit}. Crop it or raise --max-pixels.",
-        "study.not_enough_memory": "There is too little memory for this {format} file. Choose a smaller one or close programs.",
         "request.empty_question": "Type a question first.",
         "request.no_image": "Add an image first, then ask about it.",
         "request.busy": "The last question is still being answered. Ask again when it has ended, or stop it.",
@@ -255,8 +238,8 @@ ERRORS: dict[Language, dict[str, str]] = {
     },
 }
 for language, sentences in REMOTE.items():
-    ERRORS[language] |= sentences | REFUSALS[language] | SEARCH[language]
-    WORDS[language] |= WRITER[language] | EVIDENCE[language]
+    ERRORS[language] |= sentences | REFUSALS[language] | SEARCH[language] | LINE[language] | STUDY[language]
+    WORDS[language] |= WRITER[language] | EVIDENCE[language] | PLACE[language]
 
 
 def word(key: str, language: Language, **fields: int | float | str) -> str:
@@ -283,14 +266,9 @@ def _key(error: Exception) -> str:
     if isinstance(error, CheckpointError) and error.reason:
         return f"checkpoint.{error.reason}"
     if isinstance(error, EngineError) and error.reason:
-        return f"remote.{error.reason}"
-    kinds = {
-        DoesNotFit: "fit",
-        OutOfMemory: "memory",
-        EngineRefused: "refused",
-        EngineUnavailable: "unavailable",
-        EngineError: "other",
-    }
+        return f"{'line' if isinstance(error, LineError) else 'remote'}.{error.reason}"
+    kinds = {DoesNotFit: "fit", OutOfMemory: "memory", EngineRefused: "refused", EngineUnavailable: "unavailable"}
+    kinds[EngineError] = "other"
     return next((f"engine.{name}" for kind, name in kinds.items() if isinstance(error, kind)), "unexpected")
 
 

@@ -1,0 +1,73 @@
+"""Decoding: untrusted files become studies in guarded children, and come back as plain values and pixels.
+
+Knows the parts of a Study. Does not know file formats, processes or limits.
+"""
+
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vision.guard import Admit, Answer, Pool
+from vision.header import TERMS
+from vision.study import Study, StudyError, read_trusted
+from vision.windowing import Lut, Raw
+
+_PIXELS = {"image", "raw", "values", "lut", "entries"}
+_TERMS = {"PixelSpacing", "ImagerPixelSpacing", *" ".join(TERMS.values()).split()}
+"""The only texts that a study may hold, also when a child was taken over by its file."""
+
+
+@cache
+def pool() -> Pool:
+    """The children of this process; `pool().warm()` starts one before it is needed."""
+    return Pool("vision.decode:answer")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)  # a fork would talk into its parent's pipes
+
+
+def decode(data: bytes, max_pixels: int) -> Study:
+    """`read_trusted(data, max_pixels)` in a child. Raises StudyError, and whatever `Pool.run` does."""
+    seconds = 60 + max_pixels / 500_000  # for a child that no longer minds its own limits
+    told, arrays = pool().run(data, max_pixels, 12 * max_pixels + (1 << 20), seconds)
+    if "refused" in told:
+        raise StudyError.again(**told["refused"])
+    if not {value for value in told["study"].values() if isinstance(value, str)} <= _TERMS:
+        raise ValueError("The child speaks.")
+    lut = Lut(entries=arrays[2], **told["lut"]) if told["lut"] else None
+    raw = Raw(arrays[1], lut=lut, **_restored(told["raw"])) if told["raw"] else None
+    image = Image.fromarray(arrays[0])
+    return Study(image if image.mode == "RGB" else image.convert("RGB"), raw=raw, **_restored(told["study"]))
+
+
+def answer(data: bytes, max_pixels: int, admit: Admit) -> Answer:
+    """What a child does: the parts of a study, or the error that says why there is none."""
+    from vision import dicom as dicom  # here, for a parent needs neither
+    from vision import raster as raster
+
+    try:
+        study = read_trusted(data, max_pixels, admit)
+    except StudyError as error:
+        return {"refused": {"reason": error.reason, "message": str(error), "fields": error.fields}}, []
+    raw, lut = study.raw, study.raw.lut if study.raw else None
+    arrays: list[Any] = [study.image.getchannel(0), raw.values] if raw else [study.image]  # with values it is grey
+    arrays += [lut.entries] if lut else []
+    told = {"study": _plain(study), "raw": _plain(raw), "lut": _plain(lut)}
+    return told, [np.asarray(array) for array in arrays]
+
+
+def _plain(part: Study | Raw | Lut | None) -> dict[str, Any] | None:
+    return {name: value for name, value in vars(part).items() if name not in _PIXELS} if part else None
+
+
+def _restored(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists alone, where the parts of a study hold tuples."""
+    return {name: _tuples(value) for name, value in values.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
