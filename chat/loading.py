@@ -27,20 +27,35 @@ ROOT = Path(__file__).parents[1]
 
 def open_assistant(settings: Settings) -> Assistant:
     """All that answers, as the settings ask for it. Raises EngineError and CheckpointError."""
-    engine = open_engine(settings)
+    engine = open_engine(settings, Path(settings.adapter) if settings.adapter else None)
     return Assistant(engine, engine.input_side, open_writer(settings), open_examiner(settings))
 
 
-def open_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
-    """The engine that the settings ask for, ready to answer. Raises EngineError when it is not there."""
+def open_engine(settings: Settings, adapter: Path | None = None) -> "LocalEngine | RemoteEngine":
+    """The engine that the settings ask for, ready to answer, with an adapter where one is named. Raises EngineError."""
+    return open_engines(settings, adapter)[0]
+
+
+def open_engines(settings: Settings, adapter: Path | None) -> "tuple[LocalEngine | RemoteEngine, LocalEngine | None]":
+    """The engine that answers, and where it has an adapter its base over the same weights. Raises EngineError."""
     if is_address(settings.model):
-        return _connect(settings.model, settings.remote_name, settings.api_key, settings.remote_images, settings.remote_context)
+        if adapter:
+            raise EngineError("An adapter goes onto a checkpoint on this machine. Name its base's folder as --model.")
+        return _connect(
+            settings.model, settings.remote_name, settings.api_key, settings.remote_images, settings.remote_context
+        ), None
     from chat.engine import checkpoint
     from chat.engine.local import LocalEngine
 
-    engine = LocalEngine(checkpoint.load(find_checkpoint(settings), settings.device, settings.four_bit))
+    folder = find_checkpoint(settings)
+    loaded = checkpoint.load(folder, settings.device, settings.four_bit)
+    base, engine = None, LocalEngine(loaded)
+    if adapter:
+        from chat.engine.adapter import open_pair
+
+        base, engine = open_pair(loaded, folder, adapter)
     engine.warm_up()
-    return engine
+    return engine, base
 
 
 def open_writer(settings: Settings) -> "TextEngine | RemoteEngine | None":
@@ -77,6 +92,8 @@ def weights_in_use(settings: Settings, assistant: Assistant) -> list[Weights]:
     found = [Weights(engine.name)] if is_address(settings.model) else hashed(engine.name, find_checkpoint(settings))
     if settings.writer and writer:
         found += [Weights(writer.name)] if is_address(settings.writer) else hashed(writer.name, Path(settings.writer))
+    if settings.adapter:
+        found += hashed(engine.name, Path(settings.adapter))
     return found + ([Weights(*named) for named in examiner.weights] if examiner else [])
 
 

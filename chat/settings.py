@@ -8,12 +8,13 @@ import argparse
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chat.conversation import DEFAULT_TURNS, MOST_TURNS
@@ -34,8 +35,20 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on; only this machine unless HILUM_CONTAINER=1")
     port: int = Field(7860, ge=1, le=65535, description="port of the page")
+    login: SecretStr | None = Field(
+        None, description="user:password of who may come in; in .env or the environment, never a flag"
+    )
+    login_file: Path | None = Field(None, description="a file with a user:password on each line, readable for you alone")
+    tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain; the page then speaks https")
+    tls_key: Path | None = Field(None, description="PEM file with its key, without a passphrase")
+    hosts: str = Field(
+        "", description="names, with commas, that others reach the page by, such as a proxy's: hilum.example.org"
+    )
+    lan: bool = Field(False, description="open the page to the network; needs a login and a certificate")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on: this machine alone; with --lan 0.0.0.0, all of its networks"
+    )
     model: str = Field(
         "auto", description="folder of a LLaVA checkpoint, or an http(s) address; auto: weights/, else the embedded"
     )
@@ -56,6 +69,7 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
     four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
+    adapter: str | None = Field(None, description="a folder with an adapter of that model, as finetune.lora writes it")
     language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")
     turns: int = Field(DEFAULT_TURNS, ge=1, le=MOST_TURNS, description="earlier turns that the model sees")
     max_pixels: int = Field(200_000_000, ge=1, description="largest image that is read; larger ones are refused")
@@ -69,12 +83,43 @@ class Settings(BaseSettings):
     def _nothing_written(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in ("", "none", "auto") else value
 
+    @field_validator("hosts")
+    @classmethod
+    def _only_names(cls, hosts: str) -> str:
+        for name in hosts.replace(",", " ").split():
+            if not re.fullmatch(r"[\w-]+(\.[\w-]+)*|\[?[\da-fA-F:]+\]?", name, re.ASCII):
+                raise ValueError("must be names alone, such as hilum.example.org, without https:// and port; * is not one")
+        return hosts
+
+    @field_validator("lan")
+    @classmethod
+    def _only_locked(cls, lan: bool, info: ValidationInfo) -> bool:
+        given = info.data
+        if lan and not (
+            (given.get("login") or given.get("login_file")) and given.get("tls_certificate") and given.get("tls_key")
+        ):
+            raise ValueError(
+                "needs --tls-certificate and --tls-key, and user:password in HILUM_LOGIN or --login-file; without them "
+                "everybody on the network could read along"
+            )
+        return lan
+
     @field_validator("host")
     @classmethod
-    def _stay_inside(cls, host: str) -> str:
-        if os.environ.get(CONTAINER) != "1" and not is_loopback(host):
-            raise ValueError("must be this machine alone, such as 127.0.0.1; only HILUM_CONTAINER=1 allows 0.0.0.0")
+    def _stay_inside(cls, host: str, info: ValidationInfo) -> str:
+        if not (is_loopback(host) or info.data.get("lan") or is_contained()):
+            raise ValueError(f"must be this machine alone, such as 127.0.0.1; only --lan or {CONTAINER}=1 allows others")
         return host
+
+    @property
+    def listen(self) -> str:
+        """The address to listen on: `host`, or every network of this machine where --lan came without one."""
+        return "0.0.0.0" if self.lan and "host" not in self.model_fields_set else self.host
+
+
+def is_contained() -> bool:
+    """Whether this is a container, which nobody reaches but through the port that is published."""
+    return os.environ.get(CONTAINER) == "1"
 
 
 def is_loopback(host: str) -> bool:

@@ -21,7 +21,7 @@ from finetune.asking import add_engine_flags, guarded, open_engine, positive
 from finetune.records import RecordError
 from finetune.report_sources import decode
 
-_SYSTEM: dict[Language, str] = {
+PINNED: dict[Language, str] = {
     "en": "You explain a radiology report. Rely on nothing but the report, say so when it holds no answer, never diagnose.",
     "ko": "당신은 영상 판독 보고서를 설명합니다. 보고서에만 근거하고, 답이 없으면 없다고 말하며, 진단하지 마세요.",
 }
@@ -33,7 +33,7 @@ def compose(report: str, question: str, conversation: Conversation, engine: Engi
     The report stands in the system message, so no turn that leaves takes it along.
     """
     language = language_of(question, language_of(report))
-    system = Message("system", (f"{_SYSTEM[language]}\n\nReport:\n{report}",))
+    system = Message("system", (f"{PINNED[language]}\n\nReport:\n{report}",))
     turns = conversation.turns
     while True:
         past = chain.from_iterable((Message("user", (t.question,)), Message("assistant", (t.answer,), t.ids)) for t in turns)

@@ -1,0 +1,221 @@
+"""The whole chain at a small size: data to records, an adapter, its evaluation, a comparison, grades and a plot.
+
+Knows the order of the other commands. Does not know how any of them works; each is run as a person would type it.
+
+    python -m finetune.teach --data ../shared/data [--model models/hilum-tiny] [--out runs/teach] [--install models/NAME]
+
+--data holds what there is of vqa_rad/, kermany224/train/, lung_masks/ and openi_reports/, each in its published layout; drawn
+scenes are mixed in, so that the base does not unlearn them. Reports are only asked about, unless --with-reports: their licence
+forbids weights that are passed on. What is done is not done again, so the same command goes on after a kill. The judge is the
+base itself behind a real OpenAI-compatible server on this machine: it proves the plumbing, not the adapter.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from chat.engine.shards import read_json
+from chat.engine.store import write_json
+from finetune.asking import guarded, log, positive
+from finetune.jsonl import claim, disk_errors, write_objects
+from finetune.record_files import read_records
+from finetune.record_formats import Record, as_row
+from finetune.records import RecordError
+from finetune.rehearsal import draw_records
+from finetune.tables import write_table
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE = ROOT / "chat" / "engine" / "llava-1.5.jinja"
+LICENCES = {
+    "vqa": "VQA-RAD (Lau et al. 2018), CC0 1.0", "films": "Kermany et al. 2018, CC BY 4.0",
+    "masks": "masks: V7 covid-19-xray-dataset, CC BY 4.0", "scenes": "drawn by Hilum",
+    "reports": "Open-i, CC BY-NC-ND 4.0: these weights may not be passed on",
+}  # fmt: skip
+READY_TRIES, REPORTS_JUDGED = 1200, 12
+
+
+def call(module: str, *words: object, done: Path) -> None:
+    """Run `python -m module words` unless `done` is there. Raises RecordError when it fails; it has said why."""
+    if done.exists():
+        return
+    command = [sys.executable, "-m", module, *map(str, words)]
+    log.info("python -m %s %s", module, " ".join(map(str, words)))
+    started = time.perf_counter()
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise RecordError(f"{module} did not come to its end. Mend what it says above, and run the same command again.")
+    log.info("%s took %.0f s", module, time.perf_counter() - started)
+
+
+def make_records(data: Path, out: Path, seed: int) -> dict[str, Path]:
+    """A file of records for each source that is there. Raises RecordError where none is."""
+    found: dict[str, Path] = {}
+    if (data / "vqa_rad").is_dir():
+        found["vqa"] = out / "vqa.jsonl"
+        source = data / "vqa_rad"
+        call(
+            "finetune.vqa_rad",
+            source / "chest_train.json",
+            "--images",
+            source / "images",
+            "--out",
+            found["vqa"],
+            done=found["vqa"],
+        )
+    for name, flag, folder in (("films", "--labels", data / "kermany224" / "train"), ("masks", "--masks", data / "lung_masks")):
+        if folder.is_dir():
+            found[name] = out / f"{name}.jsonl"
+            call(
+                "finetune.instruct",
+                "--templates",
+                flag,
+                folder,
+                "--language",
+                "both",
+                "--seed",
+                seed,
+                "--out",
+                found[name],
+                done=found[name],
+            )
+    if (data / "openi_reports").is_dir():
+        cut, found["reports"] = out / "reports.jsonl", out / "asked.jsonl"
+        call("finetune.reports", data / "openi_reports", "--out", cut, done=cut)
+        call("finetune.instruct", cut, "--templates", "--seed", seed, "--out", found["reports"], done=found["reports"])
+    if not found:
+        raise RecordError(
+            f"There is nothing to teach in {data}. It needs vqa_rad/, kermany224/, lung_masks/ or openi_reports/."
+        )
+    return found
+
+
+def mix(sources: dict[str, Path], out: Path, most: int, seed: int, with_reports: bool) -> tuple[Path, str]:
+    """All of VQA-RAD and at most so many records of each other source, as one file; and its licences."""
+    records, scenes = list[Record](), out / "scenes"
+    if not (scenes / "records.jsonl").exists():
+        draw_records(scenes, most, seed)
+    drawn = [replace(record, image=f"scenes/{record.image}") for record in read_records(scenes / "records.jsonl")]
+    chosen = [name for name in sources if name != "reports" or with_reports]
+    for name in chosen:
+        found = read_records(sources[name])
+        records += found if name == "vqa" else random.Random(f"{seed}:{name}").sample(found, min(most, len(found)))
+    write_objects(out / "records.jsonl", [as_row(record, "records") for record in (*records, *drawn)])
+    return out / "records.jsonl", "; ".join(LICENCES[name] for name in (*chosen, "scenes"))
+
+
+def write_prompts(asked: Path, out: Path, count: int) -> Path:
+    """A table to compare with: questions about reports that no training reads, and the reports."""
+    held_out = [record for record in read_records(asked) if record.split == "test" and record.context][:count]
+    rows = [
+        {"report": r.context, "question": r.turns[-1].question, "prompt": f"{r.context}\n\n{r.turns[-1].question}"}
+        for r in held_out
+    ]
+    write_table(out / "prompts.csv", ("report", "question", "prompt"), rows)
+    return out / "prompts.csv"
+
+
+@contextmanager
+def served(model: Path, out: Path) -> Iterator[str]:
+    """The address of a `transformers serve` of `model`, until the end of the block. Raises RecordError if it does not start."""
+    folder = out / "served"
+    with disk_errors(folder):
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        shutil.copyfile(TEMPLATE, folder / "chat_template.jinja")
+        patch = read_json(model / "config.json")["vision_config"].get("patch_size", 14)
+        own = {"processor_class": "LlavaProcessor", "image_token": "<image>", "patch_size": patch}
+        own |= {"num_additional_image_tokens": 1, "vision_feature_select_strategy": "default"}
+        write_json(folder / "processor_config.json", own)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--device", "cpu", "--log-level", "error", "--chat-template-kwargs", '{"embedded": true}']
+    own_environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with (
+        (out / "server.log").open("wb") as told,
+        subprocess.Popen(command, stdout=told, stderr=told, env=own_environment) as process,
+    ):
+        try:
+            for _ in range(READY_TRIES):
+                if _is_open(port) or process.poll() is not None:
+                    break
+                time.sleep(0.1)
+            if process.poll() is not None or not _is_open(port):
+                raise RecordError(
+                    f"transformers serve did not start; see server.log in {out.name}. Install transformers[serving]."
+                )
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def run(args: argparse.Namespace) -> None:
+    out, model = args.out.resolve(), args.model.resolve()
+    with claim(out / "teach"):
+        sources = make_records(args.data.resolve(), out, args.seed)
+        records, licence = mix(sources, out, args.most, args.seed, args.with_reports)
+        adapter, merged = out / "adapter", out / "merged"
+        rates = ("--learning_rate", args.learning_rate, "--mm_projector_lr", args.learning_rate / 10)
+        size = ("--lora_r", 32, "--lora_alpha", 64, "--gradient_checkpointing", "False", "--eval_strategy", "epoch")
+        named = ("--model_name_or_path", model, "--data_path", records, "--output_dir", adapter, "--licence", licence)
+        call(
+            "finetune.lora",
+            *named,
+            *rates,
+            *size,
+            "--num_train_epochs",
+            args.epochs,
+            "--seed",
+            args.seed,
+            done=adapter / "manifest.json",
+        )
+        install = ("--install", args.install.resolve()) if args.install else ()
+        asked = sources.get("vqa", records)
+        held = (asked, "--model", model, "--adapter", adapter, "--out", out / "evaluation.json", "--guard", args.guard)
+        call("finetune.evaluate", *held, *install, done=out / "evaluation.json")
+        call("finetune.lora", "merge", adapter, "--base", model, "--out", merged, done=merged)
+        if "reports" not in sources:
+            return log.info("There are no reports to compare answers about; the rest is done.")
+        answers, grades = out / "answers.csv", out / "grades.csv"
+        prompts = write_prompts(sources["reports"], out, REPORTS_JUDGED)
+        pair = ("--model", f"base={model}", "--model", f"adapter={merged}", "--max-tokens", 48)
+        call("finetune.compare", prompts, "--out", answers, *pair, done=answers)
+        with served(model, out) as address:
+            call("finetune.judge", answers, "--out", grades, "--base-url", address, "--model", out / "served", done=grades)
+        log.info("done: %s, its table and its plot lie in %s", grades.name, out)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune.teach", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder with the sources")
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "hilum-tiny", help="the base (models/hilum-tiny)")
+    parser.add_argument("--out", type=Path, default=Path("runs/teach"))
+    parser.add_argument("--install", type=Path, help="where the adapter is served from, when the gate lets it through")
+    parser.add_argument("--with-reports", action="store_true", help="teach from the reports too")
+    parser.add_argument("--most", type=positive, default=300, help="records of each source but VQA-RAD (300)")
+    parser.add_argument("--epochs", type=positive, default=2)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--guard", type=int, default=200, help="questions for each guard metric (200)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    return guarded(lambda: run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
