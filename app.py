@@ -9,25 +9,26 @@ import difflib
 import logging
 import os
 import signal
-import socket
 import sys
-import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chat import search_cli
-from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_address, read_settings
+from chat.settings import Settings, SettingsError, add_flags, flag, flags, is_address, is_contained, read_settings
 
 if TYPE_CHECKING:
     from chat.assistant import Assistant
     from chat.engine.base import Sampling
+    from chat.ui.lan import Access
     from chat.ui.panels import About
     from chat.wording import Language
 
 ANSWERS_AT_ONCE = 16
+LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a supervisor, a terminal that closes
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run(settings, chosen)
     except CheckpointError as error:
         refuse(_explained(error, settings) if error.reason else error)
-    except EngineError as error:
+    except (EngineError, SettingsError) as error:
         refuse(error)
 
 
@@ -122,17 +123,21 @@ def _parser() -> Parser:
 def _refuse_unknown_flags(given: Sequence[str]) -> None:
     """argparse would take what follows an unknown flag for a command, and complain about that."""
     known = [flag(name) for name in flags()] + ["--no-four-bit", "--json", "--quick", "--out", "--csv", "--lang", "--help"]
-    known += search_cli.FLAGS
+    known += ["--no-lan", *search_cli.FLAGS]
     for name in (part.partition("=")[0] for part in given[: given.index("--") if "--" in given else None]):
         if name.startswith("--") and name not in known:
+            if name == "--share":
+                refuse("Hilum opens no share link; --lan opens the page to your own network, with a login.")
             near = difflib.get_close_matches(name, known, n=1)
             refuse(f"{name} is not a flag; " + (f"did you mean {near[0]}?" if near else "--help lists every flag."))
 
 
 def _prepare_environment() -> None:
     """Before torch, transformers, gradio and openai: nothing calls home, and nobody's variables open a door behind our back."""
-    for name in [name for name in os.environ if name.startswith(("GRADIO_", "OPENAI_"))]:
+    for name in [name for name in os.environ if name.startswith(("GRADIO_", "OPENAI_", "FORWARDED_ALLOW_"))]:
         del os.environ[name]
+    # Gradio tables every event (whose, when, how long) and reckons over all of them after each one.
+    os.environ |= {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000"}
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
@@ -217,48 +222,62 @@ def report(settings: Settings, image: Path, lang: "Language | None", out: Path) 
 def serve(settings: Settings) -> None:
     """Serve the page until somebody stops it."""
     logging.getLogger("chat").setLevel(logging.INFO)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in LEAVING:
         signal.signal(number, _leave)
-    _refuse_taken_port(settings.host, settings.port)
     from chat.loading import open_assistant
+    from chat.ui.lan import check_port, open_access
+    from chat.ui.vault import VaultError, open_vault
 
+    access = open_access(
+        settings.hosts, settings.login, settings.login_file, settings.tls_certificate, settings.tls_key, is_contained()
+    )
+    check_port(settings.listen, settings.port)
     try:
-        # Uploads pass through this folder; it is nobody else's, and it goes when Hilum goes.
-        with tempfile.TemporaryDirectory(prefix="hilum-") as folder:
-            os.environ["GRADIO_TEMP_DIR"] = folder
+        with open_vault():
             assistant = open_assistant(settings)
-            url = _open_page(settings, assistant)
+            url = _open_page(settings, assistant, access)
             print(f"Hilum is ready: {url}", flush=True)
             if assistant.examiner:
                 threading.Thread(target=assistant.examiner.warm_up, daemon=True).start()
-            threading.Event().wait()
+            with closing(assistant.line):
+                while True:  # a signal that another thread happens to get is handled when this one wakes
+                    time.sleep(1)
+    except VaultError as error:
+        refuse(error)
     except KeyboardInterrupt:
         # An answer may be under way on another thread, and torch aborts when the interpreter goes from under it.
         os._exit(0)
 
 
 def _leave(*_: object) -> NoReturn:
+    for number in LEAVING:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not break off the leaving, which is soon over
     raise KeyboardInterrupt
 
 
-def _open_page(settings: Settings, assistant: "Assistant") -> str:
+def _open_page(settings: Settings, assistant: "Assistant", access: "Access") -> str:
     from chat.loading import acceptance_of
     from chat.ui import page
+    from chat.ui.lan import check_port
+    from vision.decode import pool
+
+    pool().warm()
 
     language = None if settings.language == "auto" else settings.language
     is_elsewhere = is_address(settings.model) and (not settings.writer or is_address(settings.writer))
     at_once = ANSWERS_AT_ONCE if is_elsewhere else 1  # a device of our own answers one after another
     blocks = page.build(
-        assistant, _about(assistant), _sampling(settings), language, settings.max_pixels, settings.turns, at_once,
+        assistant, _about(settings, assistant), _sampling(settings), language, settings.max_pixels, settings.turns, at_once,
         acceptance_of(settings),
     )  # fmt: skip
     try:
-        return page.launch(blocks, settings.host, settings.port)
+        return page.launch(blocks, settings.listen, settings.port, access)
     except OSError:
-        refuse(_taken(settings.port))
+        check_port(settings.listen, settings.port)  # somebody has taken it meanwhile
+        raise
 
 
-def _about(assistant: "Assistant") -> "About":
+def _about(settings: Settings, assistant: "Assistant") -> "About":
     from chat.engine.local import LocalEngine
     from chat.engine.remote import RemoteEngine
     from chat.ui.panels import About
@@ -270,25 +289,10 @@ def _about(assistant: "Assistant") -> "About":
         return About(engine.name, engine.address.host, "", False, context, engine.address, *second)
     assert isinstance(engine, LocalEngine)
     from chat.engine.checkpoint import EMBEDDED
+    from chat.loading import find_checkpoint
 
     device, weights = engine.description["device"], engine.description["weights"]
-    return About(engine.name, device, weights, engine.name == EMBEDDED, context, None, *second)
-
-
-def _taken(port: int) -> str:
-    return f"port {port} is in use by another program; stop that one, or choose another with {flag('port')}."
-
-
-def _refuse_taken_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), port))
-        except PermissionError:
-            refuse(f"port {port} needs more rights than this user has; choose one above 1023 with {flag('port')}.")
-        except OSError:
-            refuse(_taken(port))
+    return About(engine.name, device, weights, find_checkpoint(settings).name == EMBEDDED, context, None, *second)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from chat.conversation import Conversation, Turn
 from chat.engine.base import Engine, EngineError, OutOfMemory, Sampling
 from chat.growth import grow
+from chat.line import Line
 from chat.prompt import SYSTEM, Prompt, View, compose, fingerprint, layout, render
 from chat.wording import Language, answer_in, close_up, evidence_lines, language_of, look_at
 from chat.writer import OBSERVATION_TOKENS, as_seen, compose_brief, for_writer, without_thoughts
@@ -119,10 +120,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Looking:
-    """No answer yet: close-up number `crop` of `crops` is being looked at, for a model that reads one image at a time."""
+    """No answer yet: `ahead` others come first, or close-up number `crop` of `crops` is being looked at."""
 
     crop: int
     crops: int
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Assistant:
         self.input_side = input_side
         self.writer = writer
         self.examiner = examiner
+        self.line = Line((engine, writer))
 
     def examine(self, study: Study) -> Evidence | None:
         """What vision vouches for about a study, once per study; None without a classifier."""
@@ -187,8 +190,8 @@ class Assistant:
 
         Looking comes before it, often enough that whoever waits can show progress and stop.
 
-        Raises RequestError for an empty question or a missing image, EngineError when the engine fails. A writer that
-        fails raises nothing: the last Answer holds what was seen, and why.
+        Raises RequestError for an empty question or a missing image, EngineError when the engine fails or the line does
+        not let the question through. A writer that fails raises nothing: the last Answer holds what was seen, and why.
         """
         started = time.perf_counter()
         question = request.question.strip()
@@ -199,16 +202,19 @@ class Assistant:
         language = request.language or language_of(question)
         told = request.lets_through(evidence)
         case = _Case(question, study, conversation, request, language, told, session, started)
+        for step in self.line.lead(session, self._answer(case)):
+            yield Looking(0, 0, step) if isinstance(step, int) else step
+
+    def _answer(self, case: _Case) -> Generator[Answer | Looking, None, None]:
         if self.writer is None:
+            question, language = case.question, case.language
             asked = question if language == language_of(question, language) else f"{question} {answer_in(language)}"
             yield from self._see(replace(case, question=asked))
         elif (seen := (yield from self._look(case))) and seen.text:
             yield from self._write(self.writer, seen, case)
 
     def _see(self, case: _Case) -> Iterator[Answer | Looking]:
-        """What the engine says to the question as it stands in the case; a device that is full is asked once more, with
-        half the views, unless it has spoken.
-        """
+        """What the engine says to the case's question; a full device is asked again, with half the views, unless it spoke."""
         views, has_spoken = self.views(case.study, case.request, case.evidence), False
         try:
             for step in self._say(case, views):

@@ -32,6 +32,7 @@ PASSES = 24
 MOST_PASSES = 100_000
 BATCH = 4
 MOST_HITS = 8
+MOST_LIKELY = 40
 
 SEEN = 2.5
 """How many times larger than a thing the crop is that the engine is asked about; `CLOSER` is the second look."""
@@ -62,6 +63,7 @@ class Search:
 
     `ranked` is the share of `tiles` that were ranked, `asked` the tiles that the engine was asked about in `passes`,
     `pixels` the side of what one look covers at the finest. `in_words` says that the engine gives no probabilities.
+    `likely` are the places that rank highest so far, `looked_at` the crops that the engine was shown.
     """
 
     hits: tuple[Hit, ...] = ()
@@ -74,6 +76,7 @@ class Search:
     end: Literal["found", "not_found", "budget"] | None = None
     in_words: bool = False
     looked_at: tuple[Box, ...] = ()
+    likely: tuple[Hit, ...] = ()
 
     def result(self) -> dict[str, object]:
         """What the API and the command line say about a search; the keys are a promise to others."""
@@ -184,7 +187,8 @@ class _Finder:
         assert self.wanted.reference is not None
         matches: list[Match] = []
         for ranked, so_far in find_matches(self.image, self.wanted.reference):
-            matches, self.state = so_far, replace(self.state, ranked=ranked)
+            likely = tuple(Hit(match.box, match.score) for match in so_far[:MOST_LIKELY])
+            matches, self.state = so_far, replace(self.state, ranked=ranked, likely=likely)
             yield self.state
             if self.deadline is not None and time.monotonic() > self.deadline:
                 break
@@ -203,7 +207,8 @@ class _Finder:
         boxes = list(distinct(self.image, self.scales[scale]))
         for box, much in zip(boxes, detail(self.image, boxes), strict=True):
             self.queue.append(_Place(-0.5 - min(0.4, much / 100), next(self.numbers), box, scale=scale + 1))
-        self.state = replace(self.state, ranked=1.0)
+        likely = tuple(Hit(place.box, -place.priority) for place in sorted(self.queue)[:MOST_LIKELY])
+        self.state = replace(self.state, ranked=1.0, likely=likely)
         yield self.state
 
     def _ask(self, places: Sequence[_Place]) -> Search:

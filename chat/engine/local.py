@@ -75,6 +75,10 @@ class LocalEngine:
         ticket = Ticket(session)
         return Stream(self._turnstile, self._answer(encoded, sampling, ticket), ticket)
 
+    def stop(self, session: str) -> None:
+        """End the answer under way for this session within a layer, from any thread; what is computed stays."""
+        self._turnstile.stop(session)
+
     def forget(self, session: str) -> None:
         self._sessions.forget(session)
 

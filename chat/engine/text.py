@@ -55,6 +55,10 @@ class TextEngine:
         ticket = Ticket(session)
         return Stream(self._turnstile, self._answer(ids, sampling, ticket), ticket)
 
+    def stop(self, session: str) -> None:
+        """End the answer under way for this session within a layer, from any thread."""
+        self._turnstile.stop(session)
+
     def forget(self, session: str) -> None:
         """Nothing is kept."""
 

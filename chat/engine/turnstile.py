@@ -1,6 +1,6 @@
-"""The turnstile: callers use one device one after another, in the order in which they came.
+"""The turnstile: callers use a device one after another, in the order in which they came.
 
-Knows threads and generators. Does not know models, prompts or sessions.
+Knows threads, generators and what callers are called. Does not know models or prompts.
 """
 
 import threading
@@ -25,9 +25,10 @@ def _always() -> bool:
 
 
 class Turnstile:
-    """A lock that is first come, first served, and that a waiting caller can leave."""
+    """A lock that is first come, first served, that a waiting caller can leave, and that `at_once` may have together."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 1) -> None:
+        self._at_once = at_once
         self._changed = threading.Condition()
         self._queue: deque[Ticket] = deque()
 
@@ -35,7 +36,15 @@ class Turnstile:
     def waiting(self) -> list[str]:
         """Who waits behind the one who has the turn."""
         with self._changed:
-            return [ticket.owner for ticket in self._queue][1:]
+            return [ticket.owner for ticket in self._queue][self._at_once :]
+
+    def ahead(self, caller: Ticket) -> int:
+        """How many have to leave before this caller's turn comes; 0 when it has come."""
+        with self._changed:
+            return self._ahead(caller)
+
+    def _ahead(self, caller: Ticket) -> int:
+        return max(0, self._queue.index(caller) - self._at_once + 1)
 
     def enter(self, caller: Ticket, is_wanted: Callable[[], bool] = _always) -> bool:
         """Wait for the turn; False, and out of the queue, as soon as `is_wanted` says no."""
@@ -43,7 +52,7 @@ class Turnstile:
         with self._changed:
             self._queue.append(caller)
             try:
-                self._changed.wait_for(lambda: not is_wanted() or self._queue[0] is caller)
+                self._changed.wait_for(lambda: not is_wanted() or not self._ahead(caller))
                 has_turn = is_wanted()
             finally:
                 if not has_turn:
@@ -58,6 +67,14 @@ class Turnstile:
     def wake(self) -> None:
         """Let those who wait see whether they still want to."""
         with self._changed:
+            self._changed.notify_all()
+
+    def stop(self, owner: str) -> None:
+        """Ask the work of this owner, and of its parts "owner/part", to end: what waits then never starts."""
+        with self._changed:
+            for caller in self._queue:
+                if caller.owner == owner or caller.owner.startswith(f"{owner}/"):
+                    caller.is_closed = True
             self._changed.notify_all()
 
     @contextmanager

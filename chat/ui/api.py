@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from threading import Lock
+from typing import Any, TypeVar, cast
 
 import gradio as gr
+from gradio.context import LocalContext
 
-from chat.assistant import Assistant, Request, RequestError
+from chat.assistant import Answer, Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
 from chat.report.export import as_object
 from chat.report.sheet import lay_out, overlay_of
@@ -25,6 +27,8 @@ from chat.wording import LANGUAGES, Language, language_of
 from vision.evidence import ITEMS, CheckpointError, Evidence, Item
 from vision.study import Study, StudyError, read_study
 from vision.tiling import Box
+
+T = TypeVar("T")
 
 MOST_BOXES = 16
 EXAMPLE = '{"temperature": 0}'
@@ -121,6 +125,28 @@ def to_request(question: str, options: dict[str, Any], sampling: Sampling) -> Re
     return replace(request, system_prompt=options["system_prompt"]) if "system_prompt" in options else request
 
 
+def _listening() -> Callable[[], bool]:
+    """Whether the client of the call under way still waits for it, also one that has no heartbeat: Gradio notes on its
+    event when the stream is hung up, and tells nobody.
+    """
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = blocks._queue.event_ids_to_events.get(event_id) if blocks and event_id else None
+    return lambda: event is None or event.alive
+
+
+def last_heard(steps: Iterator[T]) -> T:
+    """The last step, or the one at which the client hung up, which ends the work. Raises ValueError where there is none."""
+    is_heard, last = _listening(), deque[T](maxlen=1)
+    with closing(cast(Any, steps)):
+        for step in steps:
+            last.append(step)
+            if not is_heard():
+                break
+    if not last:
+        raise ValueError("There was not one step.")
+    return last.pop()
+
+
 class Api:
     """The endpoints. A client's session has a desk as a browser tab has."""
 
@@ -129,6 +155,8 @@ class Api:
         self.sampling = sampling
         self.max_pixels = max_pixels
         self.meet = meet
+        self._at_work: set[Desk] = set()
+        self._counting, self._reading = Lock(), Lock()
 
     def ask(
         self, image: bytes | None, question: str, desk: Desk, options: object = None, caller: gr.Request | None = None
@@ -140,11 +168,32 @@ class Api:
         with told(lambda: language):
             read = read_options(options)
             language = read.get("language") or language
-            if image is not None:
-                study = read_study(image, self.max_pixels)
-                self.assistant.engine.forget(desk.session)
-                desk.place(study, evidence=self.assistant.examine(study))
-            return self._answer(to_request(question or "", read, self.sampling), desk), desk
+            with self.alone(desk):
+                self.assistant.line.check()  # before a picture is read for nothing
+                if image is not None:
+                    study, evidence = self._examined(image)
+                    self.assistant.engine.forget(desk.session)
+                    desk.place(study, evidence=evidence)
+                return self._answer(to_request(question or "", read, self.sampling), desk), desk
+
+    @contextmanager
+    def alone(self, desk: Desk) -> Iterator[None]:
+        """One request of a session at a time. Raises RequestError for another; the first goes on."""
+        with self._counting:
+            if desk in self._at_work:
+                raise RequestError("busy", "The last question is still being answered.")
+            self._at_work.add(desk)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._at_work.discard(desk)
+
+    def _examined(self, image: bytes) -> tuple[Study, Evidence | None]:
+        """One picture at a time: decoded, each may take as much memory as it is allowed to."""
+        with self._reading:
+            study = read_study(image, self.max_pixels)
+            return study, self.assistant.examine(study)
 
     def _answer(self, request: Request, desk: Desk) -> dict[str, object]:
         if desk.study is not None:
@@ -153,26 +202,27 @@ class Api:
         begun = desk.begin()
         if begun is None:
             raise RequestError("busy", "The last question is still being answered.")
-        ticket, exchange = begun
+        (ticket, exchange), answer, is_heard = begun, None, _listening()
         try:
             steps = self.assistant.ask(request, desk.study, exchange.before, desk.session, desk.evidence)
             with closing(cast(Any, steps)):
                 for step in steps:
-                    if not desk.keep(ticket, step):
+                    answer = step if isinstance(step, Answer) else answer
+                    if not desk.keep(ticket, step) or not is_heard():
                         break
         finally:
             desk.finish(ticket)
-        log_answer(desk.last)
-        if desk.last is None:
+        log_answer(answer)
+        if answer is None:
             raise EngineError("The engine gave no answer.")
-        return desk.last.result(self.assistant.engine.name)
+        return answer.result(self.assistant.engine.name)
 
     def examine(self, image: bytes | None) -> dict[str, object]:
         """What the classifier and its gates say about an image; nothing is remembered."""
         with told(lambda: "en"):
             if image is None:
                 raise RequestError("no_image", "Add an image first.")
-            evidence = self.assistant.examine(read_study(image, self.max_pixels))
+            evidence = self._examined(image)[1]
             if evidence is None:
                 raise RequestError("no_classifier", "This Hilum was started without a classifier.")
             return evidence.result()
@@ -188,19 +238,19 @@ class Api:
             _check("language", language)
             read = read_options(options, REPORT_OPTIONS)
             study, evidence = desk.study, desk.evidence
-            if image is not None:
-                study = read_study(image, self.max_pixels)
-                evidence = self.assistant.examine(study)
-            if study is None:
-                raise RequestError("no_image", "Add an image first.")
-            evidence = evidence if read.get("evidence", True) else None
-            return self._report(study, evidence, spoken, _sampling(read, self.sampling), f"{desk.session} report")
+            with self.alone(desk):
+                if image is not None:
+                    study, evidence = self._examined(image)
+                if study is None:
+                    raise RequestError("no_image", "Add an image first.")
+                evidence = evidence if read.get("evidence", True) else None
+                return self._report(study, evidence, spoken, _sampling(read, self.sampling), f"{desk.session} report")
 
     def _report(
         self, study: Study, evidence: Evidence | None, language: Language, sampling: Sampling, session: str
     ) -> dict[str, object]:
         try:
-            report = deque(write_report(self.assistant, study, evidence, language, sampling, session), maxlen=1).pop()
+            report = last_heard(write_report(self.assistant, study, evidence, language, sampling, session))
         finally:
             self.assistant.engine.forget(session)
         weights = weights_of(self.assistant)
@@ -208,6 +258,7 @@ class Api:
 
     def clear(self, desk: Desk) -> tuple[dict[str, bool], Desk]:
         """Forget the image and the conversation of this session."""
+        self.assistant.line.stop(desk.session)
         self.assistant.engine.forget(desk.session)
         desk.place(None)
         return {"cleared": True}, desk

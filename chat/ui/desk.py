@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import uuid4
 
+from PIL import Image
+
 from chat.assistant import Answer, Looking, Request, RequestError
 from chat.conversation import Conversation
 from chat.report.write import Report
-from chat.ui.pictures import Layers
+from chat.ui.lookup import Lookup
+from chat.ui.pictures import Eye, Layers, Pyramid
 from chat.ui.windows import Windows
 from chat.wording import Language
 from vision.evidence import ITEMS, Evidence, Item
@@ -87,9 +90,10 @@ class Shown:
 class Desk:
     """One study, one conversation, at most one question at a time. Every method may be called from any thread."""
 
-    def __init__(self, turns: int, language: Language) -> None:
+    def __init__(self, turns: int, language: Language, eye: Eye | None = None) -> None:
         self.session = uuid4().hex
         self.language: Language = language
+        self.eye = eye or Eye()
         self.is_open = False
         self.study: Study | None = None
         self.evidence: Evidence | None = None
@@ -97,6 +101,9 @@ class Desk:
         self.told: frozenset[Item] = ITEMS
         self.tells_overlay = False
         self.report = Draft()
+        self.lookup = Lookup()
+        self.reference: Image.Image | None = None
+        self.pyramid: Pyramid | None = None
         self.region: Box | None = None
         self.conversation = Conversation(limit=turns)
         self.exchanges: tuple[Exchange, ...] = ()
@@ -108,7 +115,7 @@ class Desk:
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Desk":
         """Gradio copies the first desk for every session: each gets an empty one of its own."""
-        return Desk(self.conversation.limit, self.language)
+        return Desk(self.conversation.limit, self.language, self.eye.another())
 
     @property
     def last(self) -> Answer | None:
@@ -134,10 +141,15 @@ class Desk:
         return seen if newest.state in ("waiting", "answering") else min(seen, len(self.conversation.turns))
 
     def place(self, study: Study | None, shown: Shown = Shown(), evidence: Evidence | None = None) -> None:
-        """A new image (or none) with what is known and shown of it: all under way is stopped, a new conversation begins."""
+        """A new image (or none) with what is known and shown of it: all under way is stopped, a new conversation begins.
+
+        The reference picture of a search stays for the next image.
+        """
         with self.lock:
             self.clear()
             self.report.is_stopped, self.report = True, Draft()
+            self.lookup.is_stopped, self.lookup, self.pyramid = True, Lookup(), None
+            self.reference, self.eye = self.reference if study else None, self.eye.another()
             self.study, self.shown, self.evidence, self.region = study, shown, evidence, None
 
     def rewindow(self, before: Study, study: Study, preview: str) -> None:
@@ -148,7 +160,7 @@ class Desk:
         """
         with self.lock:
             if self.study is before:
-                self.study, self.shown = study, replace(self.shown, preview=preview)
+                self.study, self.shown, self.pyramid = study, replace(self.shown, preview=preview), None
 
     def clear(self) -> None:
         """Forget the conversation and keep the image."""
@@ -157,6 +169,13 @@ class Desk:
             self._ticket = None
             self.conversation, self.exchanges, self.trouble = self.conversation.cleared(), (), None
             self.session = uuid4().hex
+
+    def open_pyramid(self) -> Pyramid | None:
+        """The image in tiles, to look into; the same one while the image is the same."""
+        with self.lock:
+            if self.pyramid is None and self.study is not None:
+                self.pyramid = Pyramid(self.study.image)
+            return self.pyramid
 
     def choose(self, box: Box | None) -> None:
         """The part of the image that the next questions are about. Raises RequestError when it lies outside."""

@@ -15,6 +15,7 @@ import gradio as gr
 from chat import ahead
 from chat.assistant import Answer, Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
+from chat.line import LineError
 from chat.ui import panels
 from chat.ui.desk import Desk, Exchange, Shown, Ticket
 from chat.ui.diary import log_answer, log_bug, log_image, log_refusal
@@ -65,7 +66,14 @@ class Handlers:
         if desk is not None:
             desk.stop()
             desk.report.is_stopped = True
-            self.assistant.engine.forget(desk.session)
+            self.assistant.line.stop(f"{desk.session} report")
+            self._let_go(desk)
+
+    def _let_go(self, desk: Desk) -> None:
+        """Nobody wants any more what is under way for this desk's conversation, or computed for it."""
+        for session in (desk.session, _aside(desk)):
+            self.assistant.line.stop(session)
+        self.assistant.engine.forget(desk.session)
 
     def speak(self, desk: Desk, event: gr.EventData) -> Desk:
         """Change the language; nothing else changes."""
@@ -87,7 +95,7 @@ class Handlers:
 
     def remove(self, desk: Desk) -> tuple[Value, Value, *Drawing]:
         """Take the image away, and with it the conversation."""
-        self.assistant.engine.forget(desk.session)
+        self._let_go(desk)
         desk.place(None)
         return stage(desk), report(desk), *self.draw(desk)
 
@@ -99,7 +107,7 @@ class Handlers:
         except (StudyError, CheckpointError) as error:
             log_refusal(error)
             return stage(desk, error), gr.skip(), *_unchanged()
-        self.assistant.engine.forget(desk.session)
+        self._let_go(desk)
         finding = mapped(found)
         layers = layers_of(finding.heatmap, study.image.size, finding.trusted) if finding and finding.heatmap else None
         outline = outline_of(found.masks, study.image.size) if found else ""
@@ -140,8 +148,9 @@ class Handlers:
     def compare(self, desk: Desk) -> tuple[Desk, *Drawing]:
         """Ask the last question once more without the evidence; it waits as any question does."""
         try:
+            self.assistant.line.check()
             desk.compare()
-        except RequestError as error:
+        except (RequestError, LineError) as error:
             desk.trouble = error
         return desk, *self.draw(desk)
 
@@ -159,14 +168,17 @@ class Handlers:
 
     def _accept(self, desk: Desk, question: Callable[[], str]) -> tuple[Desk, *Drawing]:
         try:
+            self.assistant.line.check()  # before a turn is taken back for it
             desk.accept(question())
-        except RequestError as error:
+        except (RequestError, LineError) as error:
             desk.trouble = error
         return desk, *self.draw(desk)
 
     def stop(self, desk: Desk) -> Drawing:
         """Stop the answer that is under way; what there is of it stays."""
         desk.stop()
+        for session in (desk.session, _aside(desk)):
+            self.assistant.line.stop(session)
         return _unchanged() if desk.is_answering else self.draw(desk)
 
     def undo(self, desk: Desk) -> Drawing:
@@ -179,7 +191,7 @@ class Handlers:
 
     def clear(self, desk: Desk) -> Drawing:
         """Forget the conversation; the image stays."""
-        self.assistant.engine.forget(desk.session)
+        self._let_go(desk)
         desk.clear()
         return self.draw(desk)
 
@@ -227,7 +239,7 @@ class Handlers:
 
     def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Drawing]:
         drawn, last = 0.0, None
-        study, session = (exchange.study, f"{desk.session} aside") if ticket.is_aside else (desk.study, desk.session)
+        study, session = (exchange.study, _aside(desk)) if ticket.is_aside else (desk.study, desk.session)
         steps = self.assistant.ask(request, study, exchange.before, session, desk.evidence)
         try:
             with closing(cast(Any, steps)):
@@ -240,7 +252,7 @@ class Handlers:
                         yield panels.talk(desk, self.about), *_unchanged()[1:]
                         drawn = now
         finally:
-            if ticket.is_aside:  # the conversation's own prefix stays computed
+            if ticket.is_aside:
                 self.assistant.engine.forget(session)
         log_answer(last)
 
@@ -250,6 +262,11 @@ class Handlers:
             panels.talk(desk, self.about), panels.views(desk), panels.window(desk, self.about), panels.prompt(desk),
             evidence(desk, self.assistant),
         )  # fmt: skip
+
+
+def _aside(desk: Desk) -> str:
+    """The session of a question without the evidence: the conversation's own prefix stays computed."""
+    return f"{desk.session} aside"
 
 
 def _unchanged() -> Drawing:

@@ -3,38 +3,50 @@
 Knows Gradio's components. Does not know what the handlers do or what the words are.
 """
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from chat.acceptance import Acceptance
 from chat.assistant import Assistant
 from chat.conversation import DEFAULT_TURNS
 from chat.engine.base import Sampling
-from chat.prompt import SYSTEM
-from chat.ui import panels, report_panel
+from chat.ui import kept_panel, panels, report_panel, search_panel
 from chat.ui.api import Api
 from chat.ui.desk import Desk
-from chat.ui.door import Door
+from chat.ui.door import House, stay_home
+from chat.ui.drawers import drawers, labels
 from chat.ui.evidence_panel import evidence
 from chat.ui.handlers import Handlers
+from chat.ui.keeping import Keeping
+from chat.ui.lan import Access
+from chat.ui.lens_panel import eye_of
 from chat.ui.panels import About
 from chat.ui.reporting import Reporting
 from chat.ui.search_api import add_endpoints
+from chat.ui.searching import Searching
 from chat.ui.stage_panel import stage
-from chat.ui.theme import css, script, theme
+from chat.ui.theme import css, script, style, theme
 from chat.ui.upload import MOST_MEGABYTES, upload
-from chat.ui.words import word
 from chat.wording import Language
 
 ENGINE = "engine"
-"""The one queue of everything that uses the model."""
+"""Reports and searches by name, which Gradio lets in as many at a time as the engine answers."""
 
-MOST_WAITING = 32
-SESSIONS = 64
+LINE = "line"
+"""Questions: all come in at once and stand in the assistant's own line, which knows their places and refuses in words."""
+
+AT_ONCE = 160
+"""Threads: what the line may hold, and room beside it for whoever is refused, uploads or looks."""
+
+SEARCH = "search"
+"""The queue of searches: a question is answered between two looks, for the engine itself takes one caller after the other."""
+
+MOST_WAITING = 128
+SESSIONS = 256
 IDLE_SECONDS = 6 * 3600
 """A desk is cleared away this long after its last question."""
 
@@ -42,30 +54,6 @@ HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 """What all of the page's own events have in common."""
 
 FAVICON = Path(__file__).with_name("mark.png")
-
-
-@dataclass(frozen=True)
-class Controls:
-    """Gradio's own components, whose labels follow the language."""
-
-    temperature: gr.Slider
-    top_p: gr.Slider
-    most: gr.Slider
-    seed: gr.Textbox
-    crops: gr.Checkbox
-    system: gr.Textbox
-    drawers: tuple[gr.Accordion, ...]
-
-    @property
-    def inputs(self) -> list[Any]:
-        return [self.temperature, self.top_p, self.most, self.seed, self.crops, self.system]
-
-    @property
-    def all(self) -> list[Any]:
-        return [*self.inputs, *self.drawers]
-
-
-DRAWERS = ("views", "window", "settings", "prompt", "about")
 
 
 def build(
@@ -83,7 +71,9 @@ def build(
     `acceptance` says when a hit of a search is believed; None is the careful default.
     """
     handlers = Handlers(assistant, about, language, max_pixels)
-    first = Desk(turns, language or "en")
+    keeping = Keeping(assistant, handlers)
+    searching = Searching(assistant, about, acceptance or Acceptance(), max_pixels)
+    first = Desk(turns, language or "en", eye_of(assistant))
     with gr.Blocks(title="Hilum", analytics_enabled=False, fill_width=True, delete_cache=(60, 600)) as page:
         desk = gr.State(first, time_to_live=IDLE_SECONDS, delete_callback=lambda gone: assistant.engine.forget(gone.session))
         # First, so that its names are its own.
@@ -92,43 +82,67 @@ def build(
         with gr.Row(elem_id="hilum"):
             with gr.Column(elem_id="hilum-left"):
                 image = _part("stage", stage(first))
+                search = _part("search", search_panel.search(first))
                 found = _part("evidence", evidence(first, assistant))
                 report = _part("report", report_panel.report(first))
-                controls, views, window, prompt, model = _drawers(first, about, sampling)
+                controls, views, window, prompt, model = drawers(first, about, sampling)
+                kept = _part("kept", kept_panel.kept(first))
             with gr.Column(elem_id="hilum-right"):
                 talk = _part("talk", panels.talk(first, about))
+        viewer = _part("viewer", search_panel.viewer(first), searching.served())
         foot = gr.HTML(panels.foot(first.language, about), elem_id="hilum-foot")
         drawn = [talk, views, window, prompt, found]
         placed = [image, report, *drawn]
-        everything = [desk, bar, *placed, model, foot, *controls.all]
+        everything = [desk, bar, search, viewer, *placed, model, foot, *controls.all, kept]
         at_engine: dict[str, Any] = {"concurrency_id": ENGINE, "concurrency_limit": at_once, **HIDDEN}
-
-        def open_page(desk: Desk, request: gr.Request) -> list[Any]:
-            return _everything(handlers.open(desk, request), handlers)
-
-        def speak(desk: Desk, event: gr.EventData) -> list[Any]:
-            return _everything(handlers.speak(desk, event), handlers)
-
-        page.load(open_page, desk, everything, **HIDDEN)
-        page.unload(handlers.leave)
-        bar.speak(speak, desk, everything, queue=False, **HIDDEN)
-        ahead = {"fn": handlers.prepare, "inputs": [desk, *controls.inputs], **HIDDEN}
-        image.place(handlers.place, desk, placed, **HIDDEN).then(**ahead)
-        image.example(handlers.show_example, desk, placed, **HIDDEN).then(**ahead)
-        image.remove(handlers.remove, desk, placed, queue=False, **HIDDEN)
-        image.window(handlers.rewindow, desk, image, **HIDDEN | {"trigger_mode": "always_last"})
+        in_line: dict[str, Any] = {"concurrency_id": LINE, "concurrency_limit": AT_ONCE, **HIDDEN}
+        _wire_whole(page, (bar, kept), handlers, keeping, desk, everything)
+        inputs = [desk, *controls.inputs]
+        _wire_image(image, handlers, inputs, placed, {"fn": searching.draw_both, "outputs": [search, viewer]})
         found.switch(handlers.switch, desk, found, queue=False, **HIDDEN)
-        for part in (image, talk):
-            part.choose(handlers.choose, desk, [image, talk], queue=False, **HIDDEN)
-        _wire_talk(talk, handlers, desk, drawn, [desk, *controls.inputs], at_engine)
+        _wire_search((search, image, talk), viewer, handlers, searching, desk, at_once)
+        _wire_talk(talk, handlers, desk, drawn, inputs, in_line)
         _wire_report(report, Reporting(assistant), [desk, *controls.inputs[:4]], at_engine)
     page.queue(max_size=MOST_WAITING)
     built: gr.Blocks = page
     return built
 
 
+def _wire_whole(
+    page: gr.Blocks, parts: tuple[Any, Any], handlers: Handlers, keeping: Keeping, desk: gr.State, everything: list[Any]
+) -> None:
+    """What draws the page anew: opening it, another language, forgetting; `parts` are the bar and what is kept."""
+    bar, kept = parts
+
+    def open_page(desk: Desk, request: gr.Request) -> list[Any]:
+        return _everything(handlers.open(desk, request), handlers)
+
+    def speak(desk: Desk, event: gr.EventData) -> list[Any]:
+        return _everything(handlers.speak(desk, event), handlers)
+
+    def forget(desk: Desk, request: gr.Request) -> list[Any]:
+        fresh, nothing = keeping.forget(desk, request)
+        return [*_everything(fresh, handlers)[:-1], nothing]
+
+    page.load(open_page, desk, everything, **HIDDEN)
+    page.unload(handlers.leave)
+    kept.check(keeping.check, desk, kept, queue=False, **HIDDEN)
+    kept.forget(forget, desk, everything, queue=False, **HIDDEN)
+    bar.speak(speak, desk, everything, queue=False, **HIDDEN)
+
+
+def _wire_image(image: Any, handlers: Handlers, inputs: list[Any], placed: list[Any], after: dict[str, Any]) -> None:
+    """How an image comes and goes, and what is drawn `after` that; `inputs` are the desk and what an answer is made with."""
+    desk = inputs[0]
+    after = {"inputs": desk, "queue": False, **HIDDEN, **after}
+    for event, place in ((image.place, handlers.place), (image.example, handlers.show_example)):
+        event(place, desk, placed, **HIDDEN).then(**after).then(handlers.prepare, inputs, **HIDDEN)
+    image.remove(handlers.remove, desk, placed, queue=False, **HIDDEN).then(**after)
+    image.window(handlers.rewindow, desk, image, **HIDDEN | {"trigger_mode": "always_last"})
+
+
 def _wire_talk(
-    talk: Any, handlers: Handlers, desk: gr.State, drawn: list[Any], inputs: list[Any], at_engine: dict[str, Any]
+    talk: Any, handlers: Handlers, desk: gr.State, drawn: list[Any], inputs: list[Any], in_line: dict[str, Any]
 ) -> None:
     """What is done in the conversation; `inputs` are the desk and what an answer is made with."""
     asked = (
@@ -136,12 +150,29 @@ def _wire_talk(
         (talk.compare, handlers.compare),
     )  # fmt: skip
     for event, accept in asked:
-        event(accept, desk, [desk, *drawn], queue=False, **HIDDEN).then(handlers.answer, inputs, drawn, **at_engine).then(
+        event(accept, desk, [desk, *drawn], queue=False, **HIDDEN).then(handlers.answer, inputs, drawn, **in_line).then(
             handlers.prepare, inputs, **HIDDEN
         )
     for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo)):
         event(act, desk, drawn, queue=False, **HIDDEN)
     talk.clear(handlers.clear, desk, drawn, queue=False, **HIDDEN).then(handlers.prepare, inputs, **HIDDEN)
+
+
+def _wire_search(
+    parts: tuple[Any, Any, Any], viewer: Any, handlers: Handlers, searching: Searching, desk: gr.State, at_once: int
+) -> None:
+    """The two tools of the image, the viewer, and the choice of a part; `parts` are the search, the stage and the talk."""
+    search, image, talk = parts
+    for part in (*parts, viewer):
+        part.choose(handlers.choose, desk, [image, talk], queue=False, **HIDDEN).then(
+            searching.draw, desk, search, queue=False, **HIDDEN
+        )
+    search.refer(searching.refer, desk, search, **HIDDEN)
+    search.begin(searching.accept, desk, [desk, search], queue=False, **HIDDEN).then(
+        searching.run, desk, list(parts), concurrency_id=SEARCH, concurrency_limit=at_once, **HIDDEN
+    )
+    search.stop(searching.stop, desk, search, queue=False, **HIDDEN)
+    viewer.open(searching.look_into, desk, viewer, **HIDDEN)
 
 
 def _wire_report(report: Any, reporting: Reporting, inputs: list[Any], at_engine: dict[str, Any]) -> None:
@@ -154,61 +185,42 @@ def _wire_report(report: Any, reporting: Reporting, inputs: list[Any], at_engine
     report.save(reporting.save, desk, report, **HIDDEN)
 
 
-def launch(page: gr.Blocks, host: str, port: int) -> str:
-    """Serve the page and come back with its address. Never shared, and nothing beside it is served."""
+def launch(page: gr.Blocks, host: str, port: int, access: Access | None = None) -> str:
+    """Serve the page to those whom `access` lets in, by default this machine, and come back with its address.
+
+    Never shared, and nothing beside it is served.
+    """
+    access = access or Access()
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio asks itself whether it has started, and no proxy is to hear of it
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "localhost", host)))
+    stay_home()
     page.launch(
-        server_name=host, server_port=port, share=False, inbrowser=False, prevent_thread_lock=True, quiet=True,
+        server_name=f"[{host}]" if ":" in host else host, server_port=port, _app=House(host, access),
+        auth=list(access.accounts) or None, ssl_verify=False,
+        ssl_certfile=access.certificate, ssl_keyfile=access.key,
+        share=False, inbrowser=False, prevent_thread_lock=True, quiet=True,
         show_error=True, run_history=False, footer_links=[], enable_monitoring=False, pwa=False, mcp_server=False,
-        ssr_mode=False, max_file_size=f"{MOST_MEGABYTES}mb", state_session_capacity=SESSIONS,
-        theme=theme(), css=css(), favicon_path=FAVICON, app_kwargs={"middleware": [Middleware(Door)]},
+        ssr_mode=False, max_file_size=f"{MOST_MEGABYTES}mb", state_session_capacity=SESSIONS, max_threads=AT_ONCE,
+        theme=theme(), css=css(), favicon_path=FAVICON,
     )  # fmt: skip
     return str(page.local_url)
 
 
-def _part(name: str, value: panels.Value) -> Any:
-    """A part of the page that is drawn by its own script; it says nothing but what its value says."""
-    empty = "<div></div>"
-    return gr.HTML(value, html_template=empty, js_on_load=script(name), apply_default_css=False, elem_id=f"hilum-{name}")
-
-
-def _drawers(desk: Desk, about: About, sampling: Sampling) -> tuple[Controls, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
-    language = desk.language
-    shelves = {name: gr.Accordion(word(name, language), open=name == "views", elem_classes="drawer") for name in DRAWERS}
-    with shelves["views"]:
-        views = gr.HTML(panels.views(desk))
-    with shelves["window"]:
-        window = gr.HTML(panels.window(desk, about))
-    with shelves["settings"]:
-        temperature = gr.Slider(0, 2, sampling.temperature, step=0.05, label=word("temperature", language))
-        top_p = gr.Slider(0.05, 1, sampling.top_p, step=0.05, label=word("top_p", language))
-        longest = max(2048, sampling.max_new_tokens)
-        most = gr.Slider(1, longest, sampling.max_new_tokens, step=1, label=word("max_new_tokens", language))
-        seed = gr.Textbox("" if sampling.seed is None else str(sampling.seed), max_lines=1, label=word("seed", language))
-        crops = gr.Checkbox(True, label=word("crops", language))
-        system = gr.Textbox(SYSTEM, lines=3, max_lines=8, label=word("system_prompt", language))
-    with shelves["prompt"]:
-        prompt = gr.HTML(panels.prompt(desk))
-    with shelves["about"]:
-        model = gr.HTML(panels.about(desk, about))
-    return Controls(temperature, top_p, most, seed, crops, system, tuple(shelves.values())), views, window, prompt, model
-
-
-def _labels(language: Language) -> list[Any]:
-    """The labels of `Controls.all`, in its order."""
-
-    def field(name: str, is_told: bool) -> Any:
-        return gr.update(label=word(name, language), info=word(f"{name}_info", language) if is_told else None)
-
-    fields = [field(name, is_told=True) for name in ("temperature", "top_p")] + [field("max_new_tokens", is_told=False)]
-    fields += [field(name, is_told=True) for name in ("seed", "crops")] + [field("system_prompt", is_told=False)]
-    return [*fields, *(gr.update(label=word(name, language)) for name in DRAWERS)]
+def _part(name: str, value: panels.Value, served: Sequence[Callable[..., str]] = ()) -> Any:
+    """A part of the page that is drawn by its own script; it says what its value says, and may call what is served."""
+    return gr.HTML(
+        value, html_template="<div></div>", js_on_load=script(name), apply_default_css=False, elem_id=f"hilum-{name}",
+        css_template=style(name), server_functions=[*served],
+    )  # fmt: skip
 
 
 def _everything(desk: Desk, handlers: Handlers) -> list[Any]:
     """All that is written on the page, in the desk's language."""
     return [
-        desk, panels.bar(desk, handlers.about), stage(desk), report_panel.report(desk), *handlers.draw(desk),
-        panels.about(desk, handlers.about), panels.foot(desk.language, handlers.about), *_labels(desk.language),
+        desk, panels.bar(desk, handlers.about), search_panel.search(desk), search_panel.viewer(desk), stage(desk),
+        report_panel.report(desk), *handlers.draw(desk), panels.about(desk, handlers.about),
+        panels.foot(desk.language, handlers.about), *labels(desk.language),
+        kept_panel.kept(desk),
     ]  # fmt: skip
 
 
@@ -221,7 +233,8 @@ def _api(api: Api, desk: gr.State, at_once: int, acceptance: Acceptance) -> None
         ask, examine, report, clear = gr.Button(), gr.Button(), gr.Button(), gr.Button()
     at_engine: dict[str, Any] = {"concurrency_id": ENGINE, "concurrency_limit": at_once}
     ask.click(
-        api.ask, [image, question, desk, options], [result, desk], api_name="ask", **at_engine,
+        api.ask, [image, question, desk, options], [result, desk], api_name="ask",
+        concurrency_id=LINE, concurrency_limit=AT_ONCE,
         api_description="Ask about an image; null continues the conversation about the last one.",
     )  # fmt: skip
     examine.click(

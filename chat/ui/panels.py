@@ -11,14 +11,12 @@ from typing import Any
 
 from chat.assistant import Answer
 from chat.engine.address import Address
-from chat.prompt import View
 from chat.ui.desk import Aside, Desk, Exchange
 from chat.ui.gallery import QUESTIONS
-from chat.ui.pictures import THUMBNAIL_SIDE, data_url
+from chat.ui.lens_panel import views as views
 from chat.ui.words import WORDS, explain, word
 from chat.wording import Language
 from chat.writer import for_writer
-from vision.tiling import Box
 
 Value = dict[str, Any]
 
@@ -156,39 +154,11 @@ def _doing(exchange: Exchange | Aside, language: Language) -> str:
     """What stands in for an answer that has not begun."""
     if exchange.state == "waiting":
         return word("queued", language)
+    if exchange.looking and exchange.looking.ahead:
+        return word("in_line", language, ahead=exchange.looking.ahead)
     if exchange.looking and exchange.looking.crops:
         return word("looking", language, crop=exchange.looking.crop, crops=exchange.looking.crops)
     return word("writing" if exchange.answer and exchange.answer.brief else "thinking", language)
-
-
-def views(desk: Desk) -> str:
-    """The pictures that the last prompt held, exactly, and where on the image each lies."""
-    last, language = desk.last, desk.language
-    if last is None:
-        return _quiet(word("views_none", language))
-    whole = last.prompt.views[0].image.size
-    figures = [
-        _figure(view, whole, last.prompt.views[1:] if place == 0 else (), language)
-        for place, view in enumerate(last.prompt.views)
-    ]
-    return f'<div class="views">{"".join(figures)}</div>'
-
-
-def _figure(view: View, whole: tuple[int, int], marked: tuple[View, ...], language: Language) -> str:
-    frames = "".join(_frame(crop.box, whole) for crop in marked)
-    title = escape(word(f"view_{view.kind}", language))
-    place = f"x {view.box.left}–{view.box.right}<br>y {view.box.top}–{view.box.bottom}"
-    return (
-        f'<figure class="view" data-kind="{view.kind}"><div class="picture">'
-        f'<img alt="{title}" src="{data_url(view.image, THUMBNAIL_SIDE)}">{frames}</div>'
-        f"<figcaption><b>{title}</b><span>{place}</span></figcaption></figure>"
-    )
-
-
-def _frame(box: Box, whole: tuple[int, int]) -> str:
-    left, top = 100 * box.left / whole[0], 100 * box.top / whole[1]
-    width, height = 100 * box.size[0] / whole[0], 100 * box.size[1] / whole[1]
-    return f'<i class="frame" style="left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%"></i>'
 
 
 def window(desk: Desk, model: About) -> str:

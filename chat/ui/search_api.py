@@ -3,7 +3,6 @@
 Knows desks, uploads and Gradio's endpoints. Does not know how anything is found, or the page.
 """
 
-from collections import deque
 from typing import Any
 
 import gradio as gr
@@ -11,7 +10,7 @@ import gradio as gr
 from chat.acceptance import Acceptance
 from chat.assistant import RequestError
 from chat.finding import Wanted, check, find, read_budget
-from chat.ui.api import Api, told
+from chat.ui.api import Api, last_heard, told
 from chat.ui.desk import Desk
 from chat.ui.upload import upload
 from chat.wording import Language, language_of
@@ -32,12 +31,12 @@ class SearchApi:
         """The search's end; `budget` is a number of looks, 24 where null, or seconds as "30s"."""
         language: Language = language_of(text or "")
         self.api.meet(desk, caller)
-        with told(lambda: language):
+        with told(lambda: language), self.api.alone(desk):
             study = self._study(image, desk)
             shown = read_study(reference, self.api.max_pixels).image if reference else None
             wanted = Wanted(shown, text or "", *read_budget(None if budget is None else str(budget)))
             check(study, wanted)
-            return deque(find(self.api.assistant, study, wanted, self.acceptance, desk.session), maxlen=1).pop().result()
+            return last_heard(find(self.api.assistant, study, wanted, self.acceptance, desk.session)).result()
 
     def inspect(self, image: bytes | None, desk: Desk, caller: gr.Request) -> dict[str, object]:
         """The odd places of an image, best first; `repeating` is false where there is nothing to compare."""

@@ -1,4 +1,7 @@
-"""The sentences for what cannot be searched or inspected, in Korean and English."""
+"""What the page says about searches, inspections and the lens, and why something cannot be searched, in Korean and English.
+
+Knows languages. Does not know pages or errors.
+"""
 
 from chat.wording import Language
 
@@ -22,3 +25,97 @@ SEARCH: dict[Language, dict[str, str]] = {
         "request.no_normal": "Nothing repeats in the normal images. Choose another folder, or leave out --normal.",
     },
 }
+
+SAID: dict[Language, dict[str, str]] = {
+    "ko": {
+        "tools": "이미지에서 찾기",
+        "find": "이미지에서 찾기",
+        "find_hint": "그림이나 설명으로",
+        "defect": "결함 찾기",
+        "defect_hint": "반복 속의 다른 하나",
+        "reference": "기준 그림",
+        "reference_hint": "그림을 놓거나 눌러서 고르기",
+        "reference_region": "고른 부분을 기준으로",
+        "reference_remove": "기준 그림 빼기",
+        "description": "무엇을 찾을까요? 예: 빨간 별이",
+        "budget": "최대 횟수",
+        "start": "찾기",
+        "waiting": "차례를 기다리는 중…",
+        "ranking": "이미지 전체를 훑는 중… {percent}%",
+        "asking": "가까이 보는 중… {passes}/{budget}회",
+        "inspecting": "반복되는 줄을 서로 견주는 중…",
+        "found": "{count}곳에서 찾았습니다",
+        "not_found": "찾지 못했습니다",
+        "spent": "정해진 횟수 안에서 찾지 못했습니다",
+        "stopped_at": "멈췄습니다. 그때까지 찾은 것: {count}곳",
+        "cover": "전체의 {percent}%를 훑고 {tiles}조각 가운데 {asked}조각을 {passes}번 들여다봤습니다. 조각은 {pixels}픽셀.",
+        "best": "지금까지 가장 비슷한 곳 {percent}%",
+        "in_words": "이 모델은 확률을 주지 않아 말로 물었습니다. 숫자는 대강의 값입니다.",
+        "odd": "다르게 보이는 곳 {count}곳 · 견준 줄 {rows}개",
+        "none_odd": "두드러지는 곳이 없습니다 · 견준 줄 {rows}개",
+        "nothing_repeats": "이 이미지에는 반복되는 것이 없어 다른 하나를 가려낼 수 없습니다. 같은 것이 늘어선 사진을 쓰세요.",
+        "hits_hint": "누르면 그 부분을 두고 물을 수 있습니다",
+        "hit": "찾은 곳 {number}",
+        "chance": "{percent}%",
+        "look_into": "크게 보기",
+        "choose_part": "끌어서 고르기",
+        "zoom_in": "확대",
+        "zoom_out": "축소",
+        "zoom_home": "전체 보기",
+        "chosen": "이 부분을 골랐습니다. 닫고 물어보세요.",
+        "viewer_lost": "크게 보기를 열지 못했습니다. 이미지를 다시 놓아 주세요.",
+        "lens_exact": "모델이 받은 {side} × {side} 픽셀 그대로입니다. 눌러서 크게 보세요.",
+        "lens_elsewhere": "보낸 그림입니다. 서버가 어떻게 줄이는지는 알 수 없어, 배율은 한 변 {side}픽셀로 셈했습니다.",
+        "lens_facts": "{scale} · {detail}px부터 보임",
+        "lens_small": "{width} × {height}px은 여기서 놓칠 수 있습니다",
+        "lens_lost": "찾은 것 가운데 {count}곳은 어느 그림에서도 알아보기에 너무 작습니다. 그곳을 골라 다시 물어보세요.",
+    },
+    "en": {
+        "tools": "Search in the image",
+        "find": "Find in image",
+        "find_hint": "by a picture or a description",
+        "defect": "Find defect",
+        "defect_hint": "the odd one out in a row",
+        "reference": "Reference picture",
+        "reference_hint": "Drop a picture, or click to choose",
+        "reference_region": "Use your part of the image",
+        "reference_remove": "Remove the reference",
+        "description": "What to find, such as: a red star",
+        "budget": "Most looks",
+        "start": "Find",
+        "waiting": "Waiting for its turn…",
+        "ranking": "Ranking the whole image… {percent} %",
+        "asking": "Looking closer… {passes} of {budget} looks",
+        "inspecting": "Comparing the parts of each row…",
+        "found": "Places found: {count}",
+        "not_found": "Not found",
+        "spent": "Not found within the budget",
+        "stopped_at": "Stopped. Found so far: {count}",
+        "cover": "Ranked {percent} %, asked {asked} of {tiles} tiles in {passes} looks, at {pixels} pixels per tile.",
+        "best": "Likeliest so far {percent} %",
+        "in_words": "This model gives no probabilities, so it was asked in words; the numbers are rough.",
+        "odd": "Places that look odd: {count} · rows of like parts: {rows}",
+        "none_odd": "Nothing stands out · rows of like parts: {rows}",
+        "nothing_repeats": "Nothing repeats in this image, so there is no odd one out. Try a photo of a row of like parts.",
+        "hits_hint": "Choose one to ask about it",
+        "hit": "Hit {number}",
+        "chance": "{percent} %",
+        "look_into": "Look closer",
+        "choose_part": "Drag to choose",
+        "zoom_in": "Zoom in",
+        "zoom_out": "Zoom out",
+        "zoom_home": "Whole image",
+        "chosen": "This part is chosen. Close, and ask about it.",
+        "viewer_lost": "The viewer could not be opened. Add the image again.",
+        "lens_exact": "Exactly the {side} × {side} pixels that the model was given. Choose one to enlarge it.",
+        "lens_elsewhere": "These pictures were sent. How the server shrinks them is not known; scales are for {side} pixels.",
+        "lens_facts": "{scale} · sees from {detail} px",
+        "lens_small": "{width} × {height} px may be missed here",
+        "lens_lost": "Too small to see in any of these views: {count} of what was found. Choose one and ask again.",
+    },
+}
+
+
+def said(key: str, language: Language, **fields: int | str) -> str:
+    """One string of `SAID`; integers are written with separators."""
+    return SAID[language][key].format(**{name: f"{n:,}" if isinstance(n, int) else n for name, n in fields.items()})

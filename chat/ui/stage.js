@@ -18,7 +18,10 @@ const box = make("div", { class: "box", hidden: true });
 const heat = make("img", { class: "layer heat", alt: "", draggable: "false", hidden: true });
 const contour = make("img", { class: "layer contour", alt: "", draggable: "false", hidden: true });
 const outline = make("img", { class: "layer outline", alt: "", draggable: "false", hidden: true });
-const canvas = make("div", { class: "canvas" }, photo, heat, contour, outline, box);
+const marks = make("div", { class: "marks" });
+const canvas = make("div", { class: "canvas" }, photo, heat, contour, outline, box, marks);
+ICONS.look = "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5M9 12h6M12 9v6";
+const look = button("look", "ghost", () => document.dispatchEvent(new Event("hilum-look")));
 const renew = button("plus", "ghost", () => picker.click());
 const remove = button("close", "ghost", () => trigger("remove"));
 const size = make("span", { class: "size" });
@@ -40,7 +43,7 @@ const inverted = make("button", { type: "button", class: "switch", role: "switch
 const levelsNote = make("p", { class: "hint" });
 const levels = make("details", { class: "levels", hidden: true },
   make("summary"), presets, row(center), row(width), inverted, levelsNote);
-const tools = make("div", { class: "tools" }, size, make("div", { class: "space" }), renew, remove);
+const tools = make("div", { class: "tools" }, size, make("div", { class: "space" }), look, renew, remove);
 const shown = make("div", { class: "shown" }, canvas, tools, hint, mapTools, maskTools, levels);
 const examplesTitle = make("h2");
 const shelf = make("div", { class: "shelf" });
@@ -67,9 +70,10 @@ const place = async (file) => {
     const { path } = await upload(plain);
     await opened();
     trigger("place", { path });
-  } catch {
+  } catch (error) {
     busy.hidden = true;
-    say(value.words.upload_lost);
+    const [, said] = String(error?.message).match(/^HTTP (?:413|507): (.+)$/) || []; // the vault is full
+    say(said || value.words.upload_lost);
   }
 };
 
@@ -92,12 +96,18 @@ const lift = (by) => {
 };
 document.addEventListener("dragenter", (event) => hasFiles(event) && lift(1));
 document.addEventListener("dragleave", (event) => hasFiles(event) && lift(-1));
-document.addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+// A place of its own for a file, such as the reference of a search, takes what is dropped there.
+const isTaken = (event) => Boolean(event.target.closest?.("[data-takes-files]"));
+document.addEventListener("dragover", (event) => {
+  if (!hasFiles(event)) return;
+  event.preventDefault();
+  curtain.hidden = isTaken(event);
+});
 document.addEventListener("drop", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   lift(0);
-  place(event.dataTransfer.files[0]);
+  if (!isTaken(event)) place(event.dataTransfer.files[0]);
 });
 
 // A box is drawn in screen pixels and told in pixels of the study's image.
@@ -139,6 +149,14 @@ canvas.addEventListener("pointerup", (event) => {
 canvas.addEventListener("pointercancel", () => {
   start = null;
   draw();
+});
+
+// What a search found is painted by the search, over the image here.
+document.addEventListener("hilum-marks", ({ detail }) => detail(marks, (box) => trigger("choose", { box })));
+look.hidden = true;
+document.addEventListener("hilum-large", ({ detail }) => {
+  look.hidden = !detail.is_large;
+  label(look, detail.text);
 });
 
 const choose = async (index) => {

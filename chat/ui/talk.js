@@ -9,7 +9,7 @@ const shut = button("close", "bare", () => trouble.setAttribute("hidden", ""));
 const trouble = make("div", { class: "trouble", role: "alert", hidden: true }, troubleText, shut);
 const editing = make("div", { class: "editing", hidden: true }, make("span"), button("close", "bare", () => edit(false)));
 const part = make("div", { class: "part", hidden: true }, make("span"), button("close", "bare", () => trigger("choose", { box: null })));
-const input = make("textarea", { rows: "1", enterkeyhint: "send", id: "hilum-question" });
+const input = make("textarea", { rows: "1", autocomplete: "off", enterkeyhint: "send", id: "hilum-question" });
 const send = button("send", "send", () => (value().is_busy ? stop() : submit()));
 const dots = make("span", { class: "dots", "aria-hidden": "true" });
 const remembers = make("span");

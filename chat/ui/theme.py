@@ -64,3 +64,9 @@ def css() -> str:
 def script(name: str) -> str:
     """The script of one part of the page, on the lines that all of them stand on."""
     return (HERE / "dom.js").read_text("utf-8") + (HERE / f"{name}.js").read_text("utf-8")
+
+
+def style(name: str) -> str:
+    """The style sheet of one part alone, where it has one; Gradio keeps it to that part."""
+    own = HERE / f"{name}_part.css"
+    return own.read_text("utf-8") if own.is_file() else ""
