@@ -10,7 +10,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run model test lint check bench bench-gpu smoke-7b docker bundle clean
+.PHONY: help run model test lint check bench bench-gpu prove teach smoke-7b docker bundle clean
 
 PYTHON ?= python3
 PORT ?=
@@ -34,6 +34,8 @@ help:
 	@echo "make check    lint and test: what has to pass before a commit"
 	@echo "make bench    the numbers of the README (DATA=)"
 	@echo "make bench-gpu the engine's numbers on a random 7B in 4 bits, within 8 GB of a GPU (ARGS=)"
+	@echo "make prove    what is promised about privacy and faults, measured; Linux (ARGS=)"
+	@echo "make teach    reports and films to an adapter, a comparison and grades (DATA=, ARGS=)"
 	@echo "make smoke-7b the 7B model's way through this machine, with random weights (ARGS=)"
 	@echo "make docker   build the image 'hilum'"
 	@echo "make bundle   everything in one tar, for a machine without a network (OUT=)"
@@ -66,6 +68,12 @@ bench: $(INSTALLED_DEV)
 
 bench-gpu: $(INSTALLED_DEV)
 	$(PY) -m benchmarks.engine_7b $(ARGS)
+
+prove: $(INSTALLED_DEV)
+	$(PY) -m benchmarks.prove $(ARGS)
+
+teach: $(INSTALLED_DEV)
+	$(PY) -m finetune.teach $(if $(DATA),--data $(DATA)) $(ARGS)
 
 smoke-7b: $(INSTALLED)
 	$(PY) -m benchmarks.smoke_7b $(ARGS)

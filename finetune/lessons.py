@@ -221,7 +221,7 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.18), (phantom_lesson, 0.1), (scene_lesson, 0.41), (quiz_lesson, 0.1), (crop_lesson, 0.03),
+    (film_lesson, 0.16), (phantom_lesson, 0.09), (scene_lesson, 0.36), (quiz_lesson, 0.18), (crop_lesson, 0.03),
     (oddity_lesson, 0.05), (search_lesson, 0.05), (describe_search_lesson, 0.02), (listing_lesson, 0.03), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)

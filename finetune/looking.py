@@ -15,7 +15,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from finetune.book import IGNORED
 
 LAYERS, HEADS = (2, 3), 2
-WEIGHT = 0.3
+WEIGHT = 1.0
 """How much it counts beside the answers' cross-entropy."""
 
 

@@ -15,12 +15,12 @@ MAY_IMPORT = {
     "chat": {"chat", "vision"},
     "vision": {"vision"},
     "finetune": {"finetune", "chat", "vision"},
-    "benchmarks": set(ROOMS),
+    "benchmarks": {*ROOMS, "tests"},
 }
 # What only some places may import; a place is a file or a folder.
 ONLY_IN = {
     "gradio": ("app.py", "chat/ui"),
-    "httpx": ("chat/engine/remote.py",),
+    "httpx": ("chat/engine/remote.py", "benchmarks"),
     "httpx2": ("chat/engine/hub.py", "chat/engine/remote.py"),
     "huggingface_hub": ("chat/engine/hub.py",),
     "openai": ("chat/engine/remote.py",),
@@ -144,7 +144,7 @@ def test_no_function_is_longer_than_60_lines() -> None:
     assert [f"{name_of(path)}: {name}: {lines}" for path, name, lines in found if lines >= 60] == []
 
 
-@pytest.mark.parametrize(("room", "most"), [("app", 300), ("chat", 8_200), ("vision", 2_900), ("finetune", 7_500)])
+@pytest.mark.parametrize(("room", "most"), [("app", 300), ("chat", 9_800), ("vision", 3_100), ("finetune", 9_000)])
 def test_no_room_outgrows_its_ceiling(room: str, most: int) -> None:
     """Lines that hold something; a room that needs more first looks for what it can do without."""
     files = [path for path in sources() if path.relative_to(ROOT).parts[0].removesuffix(".py") == room]
