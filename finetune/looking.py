@@ -1,6 +1,6 @@
 """Looking: attention that is told where to look, by lessons that know which patches a question is about.
 
-Knows Llama's attention, tokens and patches. Does not know words, scenes or optimizers. Two heads of two layers learn, where an
+Knows Llama's attention, tokens and patches. Does not know words, scenes or optimizers. Two heads of three layers learn, where an
 answer begins, to attend to the patches that its question is about (supervised attention: Liu et al. 2016, "Neural machine
 translation with supervised attention"; Qiao et al. 2018, "Exploring human-like attention supervision in visual question
 answering"). Without it, a model of this size says what is somewhere in a picture long before it says what is asked.
@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from finetune.book import IGNORED
 
-LAYERS, HEADS = (2, 3), 2
+LAYERS, HEADS = (1, 2, 3), 2
 WEIGHT = 1.0
 """How much it counts beside the answers' cross-entropy."""
 

@@ -13,6 +13,9 @@ from finetune.scene_view import USUAL, pick
 from finetune.scene_words import Ref
 from finetune.scenes import Scene
 
+COUNTED = 4
+"""Groups of a scene that are counted at most: there are many more of them than of its items."""
+
 _ASKED: dict[Language, dict[str, tuple[str, ...]]] = {
     "en": {
         "colour": ("{it:the}: colour?", "colour of {it:the}?", "what colour is {it:the}?"),
@@ -56,7 +59,8 @@ def _known(speaker: Speaker) -> list[tuple[str, Ref, str]]:
                 found.append((kind, pick(rng, refs, [USUAL[ref.length] for ref in refs]), value))
     groups = {Ref(kind=item.kind, colour=item.colour) for item in view.items}
     groups |= {Ref(kind=ref.kind) for ref in groups} | {Ref(colour=ref.colour) for ref in groups} | {Ref()}
-    found += [("count", ref, str(len(view.fitting(ref)))) for ref in sorted(groups, key=str)]
+    counted = sorted(groups, key=str)
+    found += [("count", counted[i], str(len(view.fitting(counted[i])))) for i in rng.permutation(len(counted))[:COUNTED]]
     things = [thing for there in (True, False, False) if (thing := view.thing(rng, there))]
     return found + [("exists", thing, "yes" if view.fitting(thing) else "no") for thing in things]
 

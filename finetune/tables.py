@@ -51,9 +51,12 @@ def read_table(path: Path, needed: Sequence[str]) -> tuple[list[str], list[Row]]
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Write all rows or none, in UTF-8. Raises RecordError for a full disk."""
+    """Write all rows or none, in UTF-8, without the NULs that a model may say and no reader takes.
+
+    Raises RecordError for a full disk.
+    """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")  # of RFC 4180: then a cell with either is quoted
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, [text.getvalue().encode("utf-8", "replace").decode().rstrip("\n")])
+    write_text(path, [text.getvalue().replace("\0", "").encode("utf-8", "replace").decode().rstrip("\r\n")])
