@@ -29,7 +29,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 help:
 	@echo "make run      serve Hilum at http://127.0.0.1:7860 (PORT=, ARGS=)"
 	@echo "make model    fetch LLaVA-1.5-7B, quantise it to 4 bits, check it (FROM=)"
-	@echo "make test     every test; those that need a browser skip where there is none (ARGS=)"
+	@echo "make test     the tests; those that need a browser skip where there is none (ARGS='-m slow': the slow ones)"
 	@echo "make lint     format check, ruff, mypy"
 	@echo "make check    lint and test: what has to pass before a commit"
 	@echo "make bench    the numbers of the README (DATA=)"

@@ -303,6 +303,7 @@ def test_a_run_is_not_gone_on_with_under_other_settings(base: Path, tmp_path: Pa
     assert "with another data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(base: Path, tmp_path: Path) -> None:
     records = write(tmp_path)
     more = ["--lora_dropout", "0", "--num_train_epochs", "2", "--device", "cpu"]
