@@ -55,7 +55,7 @@ def test_the_page_computes_ahead_after_an_image_an_answer_and_clearing(plain: Su
     blocks = page.build(Assistant(plain.engine, plain.engine.input_side), about, SHORT, "en", 4_000_000)
     names = {number: getattr(event.fn, "__name__", "") for number, event in blocks.fns.items()}
     before = [names[event.trigger_after] for number, event in blocks.fns.items() if names[number] == "prepare"]
-    assert sorted(before) == ["answer"] * 4 + ["clear", "place", "show_example"]
+    assert sorted(before) == ["answer"] * 4 + ["clear", "draw_both", "draw_both"]  # the search panel, behind a new image
 
 
 def test_a_desk_is_prepared_for_its_next_question_and_forgotten_when_the_browser_goes(plain: Subject) -> None:

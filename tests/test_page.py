@@ -49,7 +49,7 @@ def test_an_answer_streams_and_stops_and_stays(page: Page, served: Served) -> No
     page.press("#hilum-question", "Escape")
     expect(page.locator(".turn")).to_have_attribute("data-state", "stopped")
     partial = answer_of(page)
-    tokens = int(re.search(r"(\d+) tokens$", page.locator(".answer .facts").inner_text()).group(1))  # type: ignore[union-attr]
+    tokens = int(re.search(r"(\d+) tokens$", page.locator(".turn .facts").inner_text()).group(1))  # type: ignore[union-attr]
     assert len(partial) >= len(early) and 0 < tokens < TOKENS
     served.engine.pause = 0
     ask(page, "And now?")

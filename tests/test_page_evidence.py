@@ -130,7 +130,7 @@ def test_the_map_lies_where_the_film_is_brightest(
     assert heatmap is not None
     page.locator(".maptools .switch").last.click()  # the contour
     page.add_style_tag(
-        content="""* { background: #000 !important } .canvas > img:first-child { visibility: hidden }
+        content="""* { background: #000 !important } .canvas > img:first-child, .marks { visibility: hidden }
         .canvas { border-radius: 0 !important; box-shadow: none !important }"""
     )
     drawn = np.asarray(shot(page).convert("L").filter(ImageFilter.BoxBlur(2)), np.float32)

@@ -276,7 +276,7 @@ def test_an_eye_forgets_what_was_shown_to_another_session() -> None:
     assert eye.glimpse(picture) is eye.glimpse(picture) and eye.another().glimpse(picture) is not eye.glimpse(picture)
 
 
-@given(size=st.tuples(st.integers(32, 2600), st.integers(32, 700)))
+@given(size=st.tuples(st.integers(160, 2600), st.integers(160, 700)))
 @settings(max_examples=12)
 def test_tiles_cover_every_level_and_the_finest_is_the_image_itself(size: tuple[int, int]) -> None:
     image = tiny.picture(3, size)
