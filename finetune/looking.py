@@ -1,7 +1,7 @@
 """Looking: attention that is told where to look, by lessons that know which patches a question is about.
 
-Knows Llama's attention, tokens and patches. Does not know words, scenes or optimizers. Two heads of three layers learn, where an
-answer begins, to attend to the patches that its question is about (supervised attention: Liu et al. 2016, "Neural machine
+Knows Llama's attention, tokens and patches. Does not know words, scenes or optimizers. Two heads of three layers learn, where
+an answer begins, to attend to the patches that its question is about (supervised attention: Liu et al. 2016, "Neural machine
 translation with supervised attention"; Qiao et al. 2018, "Exploring human-like attention supervision in visual question
 answering"). Without it, a model of this size says what is somewhere in a picture long before it says what is asked.
 """
