@@ -42,7 +42,7 @@ class Read:
 class Book(Dataset[list[dict[str, torch.Tensor]]]):
     """Page `i` is the i-th `page * batch` lessons as `page` batches, lessons of like length together.
 
-    A batch holds `input_ids`, `attention_mask`, `labels` (batch, length); `pixel_values` (images, 3, side, side); `kept`
+    A batch holds `input_ids` and `labels` (batch, length); `pixel_values` (images, 3, side, side); `kept`
     (images, patches), false for what is left out; `looks` (batch, answers, patches), true for what a question is about.
     """
 
@@ -101,18 +101,15 @@ def collate(group: Sequence[Read], pad_id: int) -> dict[str, torch.Tensor]:
     longest = -(-max(len(one.tokens.ids) for one in group) // LENGTHS) * LENGTHS
     ids = torch.full((len(group), longest), pad_id)
     labels = torch.full((len(group), longest), IGNORED)
-    mask = torch.zeros((len(group), longest), dtype=torch.long)
     looks = torch.zeros((len(group), max(len(one.looks) for one in group), PATCHES), dtype=torch.bool)
     for row, one in enumerate(group):
         n = len(one.tokens.ids)
         ids[row, :n] = torch.tensor(one.tokens.ids)
-        mask[row, :n] = 1
         labels[row, :n] = torch.where(torch.tensor(one.tokens.is_answer), ids[row, :n], IGNORED)
         looks[row, : len(one.looks)] = torch.from_numpy(one.looks)
     pixels = torch.stack([canvas.pixels(image) for one in group for image in one.tokens.images])
     return {
         "input_ids": ids,
-        "attention_mask": mask,
         "labels": labels,
         "looks": looks,
         "kept": torch.from_numpy(np.stack([one.kept for one in group for _ in one.tokens.images])),

@@ -30,10 +30,9 @@ def looking_loss(
     ids, labels, looks = batch["input_ids"], batch["labels"], batch["looks"]
     is_patch = ids == model.config.image_token_index
     begins = (labels[:, 1:] != IGNORED) & (labels[:, :-1] == IGNORED)
-    kept = batch["kept"].split(1)
+    patches = batch["kept"].nonzero()[:, 1].split(is_patch.sum(1).tolist())  # where each patch's token stands in its picture
     cos, sin = text.rotary_emb(hidden[0], torch.arange(ids.shape[1], device=ids.device)[None])
     width, found = text.config.head_dim, [hidden[0].new_zeros(0)]
-    image = (is_patch.long().diff(dim=1, prepend=is_patch.new_zeros(len(ids), 1).long()) == 1).sum(1).cumsum(0)
     for number in LAYERS:
         layer = text.layers[number]
         states = layer.input_layernorm(hidden[number])
@@ -43,7 +42,7 @@ def looking_loss(
         )
         query, key = apply_rotary_pos_emb(query, key, cos.float(), sin.float())
         for row in looks.flatten(1).any(1).nonzero().flatten().tolist():
-            wanted = looks[row][:, kept[int(image[row]) - 1][0]]
+            wanted = looks[row][:, patches[row]]
             asked = wanted.any(1).nonzero().flatten()
             at = begins[row].nonzero().flatten()[asked]
             chance = (query[row][:, at] @ key[row][:, is_patch[row]].transpose(1, 2) / width**0.5).log_softmax(-1)

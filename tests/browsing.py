@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, expect, sync_playwright
 from served import Served
 
 FLAGS = [
@@ -71,6 +71,17 @@ def drop(page: Page, data: bytes, name: str = "a private name.webp") -> None:
         }""",
         [base64.b64encode(data).decode(), name],
     )
+
+
+def drag(page: Page, selector: str, start: tuple[float, float], end: tuple[float, float]) -> FloatRect:
+    """Drag from one place in an element to another, in screen pixels from its corner; and where it stands."""
+    frame = page.locator(selector).bounding_box()
+    assert frame is not None
+    page.mouse.move(frame["x"] + start[0], frame["y"] + start[1])
+    page.mouse.down()
+    page.mouse.move(frame["x"] + end[0], frame["y"] + end[1], steps=3)
+    page.mouse.up()
+    return frame
 
 
 def ask(page: Page, question: str, wait: bool = True) -> None:

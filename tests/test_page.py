@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from browsing import Opened, answer_of, ask, drawer, drop
+from browsing import Opened, answer_of, ask, drag, drawer, drop
 from playwright.sync_api import Page, expect
 from served import Served, serve
 
@@ -176,13 +176,7 @@ def test_regenerate_edit_undo_and_clear(page: Page, served: Served) -> None:
 
 def test_a_dragged_box_is_what_the_model_is_given(page: Page) -> None:
     show_image(page)
-    frame = page.locator(".canvas").bounding_box()
-    assert frame is not None
-    scale = 361 / frame["width"]
-    page.mouse.move(frame["x"] + 40, frame["y"] + 50)
-    page.mouse.down()
-    page.mouse.move(frame["x"] + 140, frame["y"] + 170, steps=4)
-    page.mouse.up()
+    scale = 361 / drag(page, ".canvas", (40, 50), (140, 170))["width"]
     expect(page.locator(".part")).to_be_visible()
     ask(page, "What is here?")
     expect(page.locator(".view b")).to_have_text(["Whole", "Your part"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from browsing import Opened, ask, drop
+from browsing import Opened, ask, drag, drop
 from engines import Subject, build
 from gradio import EventData
 from hypothesis import given, settings
@@ -205,12 +205,7 @@ def test_a_dragged_part_becomes_the_reference(page: Page, case: Case) -> None:
     show(page, case.image)
     page.locator(".tool").first.click()
     expect(page.get_by_role("button", name="Use your part of the image")).to_be_hidden()
-    frame = page.locator(".canvas").bounding_box()
-    assert frame is not None
-    page.mouse.move(frame["x"] + 40, frame["y"] + 50)
-    page.mouse.down()
-    page.mouse.move(frame["x"] + 90, frame["y"] + 90, steps=3)
-    page.mouse.up()
+    drag(page, ".canvas", (40, 50), (90, 90))
     page.get_by_role("button", name="Use your part of the image").click()
     expect(page.locator(".slot img")).to_be_visible()
 
@@ -224,15 +219,11 @@ def test_the_viewer_comes_with_a_large_image_and_a_part_of_it_is_chosen_to_the_p
     page.get_by_role("button", name="Look closer").click()
     expect(page.locator(".viewer .waiting")).to_be_hidden()
     page.get_by_role("button", name="Drag to choose").click()
-    cover = page.locator(".cover").bounding_box()
-    assert cover is not None
-    page.mouse.move(cover["x"] + 500, cover["y"] + 300)
-    page.mouse.down()
-    page.mouse.move(cover["x"] + 600, cover["y"] + 350, steps=3)
-    page.mouse.up()
+    cover = drag(page, ".cover", (500, 300), (600, 350))
     expect(page.locator(".viewer header")).to_contain_text("This part is chosen")
     page.keyboard.press("Escape")
     scale = max(LARGE[0] / cover["width"], LARGE[1] / cover["height"])  # the whole image, fitted
+    expect(page.locator(".part")).to_contain_text("×")  # the server has been told by then
     width, height = map(int, re.findall(r"(\d+) × (\d+)", page.locator(".part").inner_text())[0])
     assert abs(width - 100 * scale) <= 2 and abs(height - 50 * scale) <= 2
     assert page.locator(".viewer .openseadragon-canvas").count() == 0, "a closed viewer keeps nothing"
