@@ -48,11 +48,10 @@ def measure_references(exam: Examination, count: int) -> dict[str, float]:
         number += 1
         rng, language = np.random.default_rng([SEED, 2, number]), LANGUAGES[number % 2]
         drawn = draw_search(rng)
-        if drawn is None or len(yes[drawn[2]]) >= count // 2:
+        if drawn is None or len(yes[bool(drawn.found)]) >= count // 2:
             continue
-        shown, crop, is_there = drawn
-        said = exam.read(layout_search(shown, crop, search_prompt(language)))
-        yes[is_there].append(ask_films.claim_of(said, "pneumonia", language) == "yes")
+        said = exam.read(layout_search(drawn.shown, drawn.crop, search_prompt(language)))
+        yes[bool(drawn.found)].append(ask_films.claim_of(said, "pneumonia", language) == "yes")
     present, absent = share(yes[True]), share(not said for said in yes[False])
     return {"present": present, "absent": absent, "balanced_accuracy": round((present + absent) / 2, 4)}
 

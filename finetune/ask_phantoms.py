@@ -5,7 +5,7 @@ Knows a phantom's truth. Does not know pixels, real films or models. Sides are t
 
 from chat.wording import Language
 from finetune.exchange import Exchange, Random, closed_answer
-from finetune.phantom import Phantom
+from finetune.phantom import MARK, SIDES, Phantom
 from finetune.phrasebook import Book, book
 
 SIDE_WORDS: dict[Language, dict[str, str]] = {
@@ -21,7 +21,7 @@ IMAGE_SIDES = {"right": "left", "left": "right"}
 
 _OPENINGS = {
     "opacity": 18, "side": 15, "zone": 13, "phantom_impression": 14, "compare": 8, "clearer": 6, "marker": 9,
-    "phantom_modality": 5, "synthetic": 5, "phantom_pneumonia": 6,
+    "phantom_modality": 5, "synthetic": 5, "phantom_pneumonia": 6, "treat": 3, "diagnose": 3,
 }  # fmt: skip
 _AFTER = {
     "opacity": {"follow_place": 6, "follow_zone": 2, "follow_other_lung": 2, "follow_sure": 2},
@@ -36,6 +36,13 @@ _AFTER = {
     "follow_other_lung": {"follow_sure": 1},
     "follow_sure": {"follow_place": 1},
 }
+_OUTSIDE = ("treat", "diagnose")
+"""Asked about any film, and answered alike."""
+_SEEN_IN = {
+    **dict.fromkeys(("opacity", "phantom_pneumonia", "zone", "follow_zone", "follow_sure"), ("opacity",)),
+    **dict.fromkeys(("side", "compare", "clearer", "phantom_impression", "follow_place"), ("opacity", "lung")),
+}
+"""Where one looks to answer, if there is an opacity."""
 PHANTOM_KINDS = (*_OPENINGS, "follow_place", "follow_zone", "follow_other_lung", "follow_sure")
 
 
@@ -52,10 +59,18 @@ def ask_about_phantom(
 
 def ask_phantom_kind(phantom: Phantom, kind: str, rng: Random, language: Language, held_out: bool = False) -> Exchange:
     """One exchange of a kind in `PHANTOM_KINDS`."""
-    words = book("phantom", language)
+    words = book("film" if kind in _OUTSIDE else "phantom", language)
     question = words.ask(kind, rng, held_out)
     answer, claim = _answer(phantom, kind, rng, words)
-    return Exchange(question, answer, kind, claim)
+    return Exchange(question, answer, kind, claim, _items(phantom, kind))
+
+
+def _items(phantom: Phantom, kind: str) -> tuple[int, ...]:
+    """What the question is about, by its value in the phantom's index less one."""
+    if phantom.opacity is None:
+        return ()
+    values = {"opacity": MARK - 1, "lung": SIDES.index(phantom.opacity.side)}
+    return tuple(values[name] for name in _SEEN_IN.get(kind, ()))
 
 
 def _choose_kind(before: list[str], rng: Random) -> str:
@@ -68,6 +83,8 @@ def _choose_kind(before: list[str], rng: Random) -> str:
 def _answer(phantom: Phantom, kind: str, rng: Random, words: Book) -> tuple[str, str]:
     if kind in {"synthetic", "phantom_modality"}:
         return words.say(kind, rng), "synthetic"
+    if kind in _OUTSIDE:
+        return words.say(kind, rng), "decline"
     if kind == "marker":
         return _read_marker(phantom.marker, rng, words)
     found, slots = phantom.opacity, _slots(phantom, words.language)

@@ -17,8 +17,8 @@ class Exchange:
     """One question with its answer.
 
     `kind` names the intent, `claim` what a right answer says in words that are the same in every language
-    ("yes", "no", "red", "star", "3", "upper left", ...); None when there is nothing to check. `items` are the numbers of those
-    of a scene that it is about, where it singles some out.
+    ("yes", "no", "red", "star", "3", "upper left", ...); None when there is nothing to check. `items` are what it is about,
+    where it singles something out, numbered as in the picture's index less one.
     """
 
     question: str

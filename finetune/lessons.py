@@ -23,7 +23,7 @@ from finetune.exchange import Exchange, Random, closed_answer
 from finetune.films import LABELS, augment
 from finetune.oddities import draw_oddity
 from finetune.patches import LEAST_SHARE
-from finetune.phantom import draw_phantom
+from finetune.phantom import Phantom, draw_phantom
 from finetune.quiz import ask_quiz
 from finetune.references import around, draw_search, share_inside
 from finetune.scenes import Scene, draw_scene
@@ -36,7 +36,7 @@ MOST_CROPS = 4
 class Lesson:
     """A dialogue in the serving layout, the last answer included.
 
-    `looks` (answers, patches), where there is one picture and it is a scene: the patches that each question is about.
+    `looks` (answers, patches), where the truth is known: the patches of the last picture that each question is about.
     """
 
     messages: tuple[Message, ...]
@@ -89,11 +89,24 @@ def _spoken(
     return Lesson((*layout(last.question, before, views, lines, (), language), Message("assistant", (last.answer,))))
 
 
-def _about(scene: Scene, exchanges: Sequence[Exchange], language: Language) -> Lesson:
-    """A dialogue about a scene, and where each of its questions looks."""
-    shares = canvas.patch_shares(scene.index).reshape(canvas.GRID**2, -1)
-    looks = [shares[:, [1 + item for item in one.items]].sum(1) >= LEAST_SHARE for one in exchanges]
-    return replace(_spoken(scene.image, exchanges, [], language), looks=np.stack(looks))
+def _about(picture: Scene | Phantom, exchanges: Sequence[Exchange], language: Language) -> Lesson:
+    """A dialogue about a drawn picture, and where each of its questions looks."""
+    shares = canvas.patch_shares(picture.index)
+    looks = [_counted(shares, one.items) if "count" in one.kind else _covered(shares, one.items) for one in exchanges]
+    return replace(_spoken(picture.image, exchanges, [], language), looks=np.stack(looks))
+
+
+def _covered(shares: NDArray[np.float32], items: Sequence[int]) -> NDArray[np.bool_]:
+    """(patches,) those that items, numbered as in the index less one, cover; shares as from `canvas.patch_shares`."""
+    return np.asarray(shares[:, :, [1 + item for item in items]].sum(2).ravel() >= LEAST_SHARE)
+
+
+def _counted(shares: NDArray[np.float32], items: Sequence[int]) -> NDArray[np.bool_]:
+    """(patches,) one patch for each item, its centre, or a large one would count more than a small one."""
+    found = np.zeros(shares.shape[:2], bool)
+    for centre in filter(None, (canvas.centre_patch(shares, 1 + item) for item in items)):
+        found[centre] = True
+    return found.ravel()
 
 
 def _mixed(rng: Random, exchanges: list[Exchange], language: Language) -> list[Exchange]:
@@ -139,7 +152,7 @@ def film_lesson(films: Films, rng: Random, language: Language) -> Lesson:
 def phantom_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     phantom = draw_phantom(rng)
     told = _dialogue(rng, language, lambda turns, spoken: ask_about_phantom(phantom, None, rng, spoken, turns))
-    return _spoken(phantom.image, told, [], language)
+    return _about(phantom, told, language)
 
 
 def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -206,9 +219,9 @@ def search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     drawn = draw_search(rng)
     if drawn is None:
         return scene_lesson(films, rng, language)
-    shown, crop, is_there = drawn
-    messages = layout_search(shown, crop, search_prompt(language))
-    return Lesson((*messages, Message("assistant", (closed_answer(is_there, language) + ".",))))
+    messages = layout_search(drawn.shown, drawn.crop, search_prompt(language))
+    answer = Message("assistant", (closed_answer(bool(drawn.found), language) + ".",))
+    return Lesson((*messages, answer), _covered(canvas.patch_shares(drawn.index), drawn.found)[None])
 
 
 def describe_search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -221,8 +234,8 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.16), (phantom_lesson, 0.09), (scene_lesson, 0.36), (quiz_lesson, 0.18), (crop_lesson, 0.03),
-    (oddity_lesson, 0.05), (search_lesson, 0.05), (describe_search_lesson, 0.02), (listing_lesson, 0.03), (boxed_lesson, 0.03),
+    (film_lesson, 0.15), (phantom_lesson, 0.12), (scene_lesson, 0.27), (quiz_lesson, 0.2), (crop_lesson, 0.03),
+    (oddity_lesson, 0.07), (search_lesson, 0.09), (describe_search_lesson, 0.02), (listing_lesson, 0.02), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)
 """Those that need films."""

@@ -1,9 +1,10 @@
 """Looking: attention that is told where to look, by lessons that know which patches a question is about.
 
-Knows Llama's attention, tokens and patches. Does not know words, scenes or optimizers. Two heads of three layers learn, where
-an answer begins, to attend to the patches that its question is about (supervised attention: Liu et al. 2016, "Neural machine
-translation with supervised attention"; Qiao et al. 2018, "Exploring human-like attention supervision in visual question
-answering"). Without it, a model of this size says what is somewhere in a picture long before it says what is asked.
+Knows Llama's attention, tokens and patches. Does not know words, scenes or optimizers. Two heads of three layers learn, from
+where an answer begins until it ends, to attend to the patches that its question is about (supervised attention: Liu et al.
+2016, "Neural machine translation with supervised attention"; Qiao et al. 2018, "Exploring human-like attention supervision in
+visual question answering"). Without it, a model of this size says what is somewhere in a picture long before it says what is
+asked.
 """
 
 from collections.abc import Sequence
@@ -24,12 +25,13 @@ def looking_loss(
 ) -> torch.Tensor:
     """- log of the attention, among the picture's patches, on those that a question is about, averaged; 0 without such.
 
-    `hidden` holds the (batch, length, width) states that each layer reads. A lesson with anything in `looks` has one picture.
+    `hidden` holds the (batch, length, width) states that each layer reads.
     """
     text = model.model.language_model
     ids, labels, looks = batch["input_ids"], batch["labels"], batch["looks"]
     is_patch = ids == model.config.image_token_index
-    begins = (labels[:, 1:] != IGNORED) & (labels[:, :-1] == IGNORED)
+    answers = labels[:, 1:] != IGNORED
+    number_of = (answers & (labels[:, :-1] == IGNORED)).cumsum(1) - 1
     patches = batch["kept"].nonzero()[:, 1].split(is_patch.sum(1).tolist())  # where each patch's token stands in its picture
     cos, sin = text.rotary_emb(hidden[0], torch.arange(ids.shape[1], device=ids.device)[None])
     width, found = text.config.head_dim, [hidden[0].new_zeros(0)]
@@ -42,10 +44,11 @@ def looking_loss(
         )
         query, key = apply_rotary_pos_emb(query, key, cos.float(), sin.float())
         for row in looks.flatten(1).any(1).nonzero().flatten().tolist():
-            wanted = looks[row][:, patches[row]]
-            asked = wanted.any(1).nonzero().flatten()
-            at = begins[row].nonzero().flatten()[asked]
-            chance = (query[row][:, at] @ key[row][:, is_patch[row]].transpose(1, 2) / width**0.5).log_softmax(-1)
-            found.append(-chance.masked_fill(~wanted[asked], -torch.inf).logsumexp(-1).flatten())
+            last = slice(-looks.shape[2], None)  # several pictures are shown whole: the last one's patches are the last ones
+            wanted = looks[row][:, patches[row][last]][number_of[row]]
+            at = (answers[row] & wanted.any(1)).nonzero().flatten()
+            shown = key[row][:, is_patch[row]][:, last]
+            chance = (query[row][:, at] @ shown.transpose(1, 2) / width**0.5).log_softmax(-1)
+            found.append(-chance.masked_fill(~wanted[at], -torch.inf).logsumexp(-1).flatten())
     all_found = torch.cat(found)
     return all_found.mean() if len(all_found) else hidden[0].new_zeros(())

@@ -3,11 +3,25 @@
 Knows scenes and crops. Does not know questions or models.
 """
 
+from dataclasses import dataclass
+
 from PIL import Image, ImageEnhance
 
 from finetune.exchange import Random
 from finetune.scenes import Scene, draw_scene
 from vision.tiling import Box, cut
+
+
+@dataclass(frozen=True)
+class Search:
+    """A reference and a crop, both RGB; `found` are the numbers of the items in it that are the same thing, `index` is the
+    crop's own as in `Scene`.
+    """
+
+    shown: Image.Image
+    crop: Image.Image
+    found: tuple[int, ...]
+    index: Image.Image
 
 
 def around(scene: Scene, box: Box, rng: Random, reach: float) -> Box:
@@ -22,10 +36,9 @@ def share_inside(inner: Box, outer: Box) -> float:
     return max(0, width) * max(0, height) / (inner.size[0] * inner.size[1])
 
 
-def draw_search(rng: Random) -> tuple[Image.Image, Image.Image, bool] | None:
-    """A reference cut from a scene, turned, rescaled, shaded and partly covered; a crop; whether the same thing stands in it.
-
-    None where that is not sure.
+def draw_search(rng: Random) -> Search | None:
+    """A reference cut from a scene, turned, rescaled, shaded and partly covered, and a crop; None where it is not sure whether
+    the same thing stands in it.
     """
     here = draw_scene(rng)
     there = here if rng.random() < 0.6 else draw_scene(rng)
@@ -34,9 +47,9 @@ def draw_search(rng: Random) -> tuple[Image.Image, Image.Image, bool] | None:
     item = here.items[int(rng.integers(len(here.items)))]
     target = item if there is here and rng.random() < 0.75 else there.items[int(rng.integers(len(there.items)))]
     crop_box = around(there, target.box, rng, 2.5)
-    shares = [share_inside(i.box, crop_box) for i in there.items if (i.kind, i.colour) == (item.kind, item.colour)]
-    present = max(shares, default=0.0)
-    if 0 < present < 0.6:
+    alike = [number for number, one in enumerate(there.items) if (one.kind, one.colour) == (item.kind, item.colour)]
+    shares = {number: share_inside(there.items[number].box, crop_box) for number in alike}
+    if 0 < max(shares.values(), default=0.0) < 0.6:
         return None
     shown = cut(here.image, around(here, item.box, rng, 0.3)).image
     scale = float(rng.uniform(0.5, 2))
@@ -49,4 +62,5 @@ def draw_search(rng: Random) -> tuple[Image.Image, Image.Image, bool] | None:
         )
         shown.paste((grey, grey, grey), (0, 0, width, height))
     shown = shown.rotate(float(rng.uniform(-20, 20)), fillcolor=shown.getpixel((shown.width - 1, shown.height - 1)))
-    return shown, cut(there.image, crop_box).image, present > 0
+    found = tuple(number for number, share in shares.items() if share > 0)
+    return Search(shown, cut(there.image, crop_box).image, found, cut(there.index, crop_box).image)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -101,18 +102,29 @@ def test_many_threads_share_two_children() -> None:
         assert 1 <= len({*threads.map(lambda _: pid(pool), range(60))}) <= 2
 
 
+def open_files() -> set[int]:
+    """The numbers that are taken; the one that is needed to list them is free again."""
+    return {int(file.name) for file in [*Path("/proc/self/fd").iterdir()] if os.path.lexists(file)}
+
+
 @linux
-def test_where_no_child_can_be_started_nothing_is_left_open(guards: Pool) -> None:
-    before, empty = len([*Path("/proc/self/fd").iterdir()]), Pool(TASK)
+def test_where_no_child_can_be_started_nothing_is_left_open() -> None:
+    before, empty, taken = open_files(), Pool(TASK), list[int]()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 10, hard))
     try:
-        for free in range(5):  # too few files at each step of a start
-            resource.setrlimit(resource.RLIMIT_NOFILE, (before + free, hard))
+        with suppress(OSError):  # every number is taken, gaps too
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(6):  # too few files at each step of a start
             with pytest.raises(MemoryError):
                 empty.run(b"echo", 0, 99, 60)
+            os.close(taken.pop())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+        for file in taken:
+            os.close(file)
+    assert open_files() == before
     assert pid(empty)
 
 

@@ -17,7 +17,7 @@ from finetune import canvas, teacher, tower
 from finetune.book import IGNORED, PATCHES, PRIMER_PAGES, Book, Read, collate, shown_ground, thin
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, augment, find_films, load_pixels
-from finetune.lessons import MAKERS, Films, draw_lesson, draw_quiz, texts
+from finetune.lessons import MAKERS, Films, draw_lesson, draw_quiz, phantom_lesson, search_lesson, texts
 from finetune.looking import looking_loss
 from finetune.loss import judge, loss_of
 from finetune.outlines import SHAPES
@@ -323,12 +323,14 @@ def test_attention_is_taught_to_look_where_the_question_does(pictures: Films, tm
     model = build(tokenizer, None).eval()
     model.model.vision_tower.requires_grad_(False)
     rng = np.random.default_rng(3)
-    lessons = [draw_quiz(rng, "ko", 4)[1] for _ in range(3)]
+    lessons = [*(draw_quiz(rng, "ko", 4)[1] for _ in range(2)), phantom_lesson(pictures, rng, "en")]
+    lessons += [search_lesson(pictures, rng, "en") for _ in range(4)]
     read = [
         Read(encode(one.messages, tokenizer, model.config.image_token_index, PATCHES), np.ones(PATCHES, bool), one.looks)
         for one in lessons
         if one.looks is not None
     ]
+    assert any(len(one.tokens.images) == 2 and one.looks.any() for one in read)
     batch = collate(read, tokenizer.pad_token_id)
     adam = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     missed = []
