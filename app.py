@@ -291,8 +291,8 @@ def _about(settings: Settings, assistant: "Assistant") -> "About":
     from chat.engine.checkpoint import EMBEDDED
     from chat.loading import find_checkpoint
 
-    device, weights = engine.description["device"], engine.description["weights"]
-    return About(engine.name, device, weights, find_checkpoint(settings).name == EMBEDDED, context, None, *second)
+    said, is_embedded = engine.description, find_checkpoint(settings).name == EMBEDDED
+    return About(engine.name, said["device"], said["weights"], is_embedded, context, None, *second, fit=engine.fit)
 
 
 if __name__ == "__main__":

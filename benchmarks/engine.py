@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import engine_speed, engine_state, machine
+from benchmarks import engine_page, engine_speed, engine_state, machine
 from benchmarks.engine_mini import build_mini
 from chat.conversation import Turn
 from chat.engine.base import Message, Sampling
@@ -54,7 +54,8 @@ def compare(engine: LocalEngine, loaded: Loaded, prompts: int) -> dict[str, floa
     for number in range(prompts):
         messages = draw_prompt(number)
         started = time.perf_counter()
-        theirs = [token for token in generate(loaded, messages, NEW_TOKENS)[0] if token not in loaded.end_ids]
+        with engine_speed.as_it_comes(loaded):
+            theirs = [token for token in generate(loaded, messages, NEW_TOKENS)[0] if token not in loaded.end_ids]
         middle = time.perf_counter()
         ours: list[int] = []
         begun = 0.0
@@ -102,11 +103,13 @@ def measure(engine: LocalEngine, loaded: Loaded, rounds: int, dialogues: int, lo
     unending = LocalEngine(endless)
     found = engine_speed.first_tokens(engine, loaded, rounds)
     found |= engine_speed.per_token(unending, endless, rounds)
+    found["choose"] = engine_speed.choosing(loaded, rounds)
     found["P4"] = engine_state.exactness(unending, endless, dialogues)
     found["P9"] = engine_state.looks(engine, loaded)
     found["P11"] = engine_state.searching(engine)
     found["P12"] = engine_state.growth(engine, long)
     found["P18"] = engine_state.stopping(unending, endless)
+    found["P17"] = engine_page.first_word(endless)
     for name, one in found.items():
         print(f"{loaded.name:12} {name:16} {json.dumps(one)}", flush=True)
     return found

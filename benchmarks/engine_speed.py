@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from benchmarks.engine_mini import Talk, answers
 from chat.engine.base import Message, Sampling
 from chat.engine.checkpoint import Loaded
+from chat.engine.decode import quicken
 from chat.engine.local import LocalEngine
-from chat.prompt import encode
+from chat.prompt import encode, layout_search
 
 Pair = tuple[float, float]
 """Seconds as a person waits, and of the processor."""
@@ -69,6 +70,16 @@ class Ticks:
         pass
 
 
+@contextmanager
+def as_it_comes(loaded: Loaded) -> Iterator[None]:
+    """The checkpoint as transformers runs it."""
+    quicken(loaded.model, False)
+    try:
+        yield
+    finally:
+        quicken(loaded.model)
+
+
 def plain(loaded: Loaded, messages: Sequence[Message], new_tokens: int) -> tuple[Pair, list[Pair]]:
     """Transformers' own `generate` on the whole prompt: time to the first token, and from each to the next."""
     start, ticks = now(), Ticks()
@@ -77,10 +88,11 @@ def plain(loaded: Loaded, messages: Sequence[Message], new_tokens: int) -> tuple
     pixels = processor(images=list(one.images), return_tensors="pt")["pixel_values"].to(loaded.device, loaded.dtype)
     ids = torch.tensor([one.ids], device=loaded.device)
     model: Any = loaded.model
-    model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False, eos_token_id=None,
-        max_new_tokens=new_tokens, streamer=ticks,
-    )  # fmt: skip
+    with as_it_comes(loaded):
+        model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False, eos_token_id=None,
+            max_new_tokens=new_tokens, streamer=ticks,
+        )  # fmt: skip
     first = ticks.times[1]  # the prompt itself comes first
     return (first[0] - start[0], first[1] - start[1]), steps(ticks.times[1:])
 
@@ -133,6 +145,20 @@ def first_tokens(engine: LocalEngine, loaded: Loaded, rounds: int, answer_tokens
         kind: ratio(mine[kind], theirs[kind], tokens=int(np.median(tokens[kind])), of=int(np.median(whole[kind])))
         for kind in kinds
     }
+
+
+def choosing(loaded: Loaded, rounds: int, tiles: int = 8) -> dict[str, object]:
+    """Tiles of a search that are asked about in one pass each, and four at a time: seconds of the latter over the former."""
+    image = Talk.begin(21).image
+    batch = [layout_search(None, image.rotate(number), "Is it here?") for number in range(tiles)]
+    times: dict[int, list[Pair]] = {1: [], 4: []}
+    for _ in range(rounds + 1):
+        for at_once, taken in times.items():
+            start = now()
+            LocalEngine(loaded, at_once=at_once).choose(batch, ["Yes", "No"])
+            taken.append(since(start))
+    found = ratio(times[4][1:], times[1][1:], tiles=tiles)  # the first round warms up
+    return found | {"passes_per_second": round(1e3 * tiles / float(str(found["plain_milliseconds"])), 1)}
 
 
 def per_token(engine: LocalEngine, loaded: Loaded, rounds: int, new_tokens: int = 24) -> dict[str, dict[str, object]]:

@@ -50,16 +50,8 @@ def refused(folder: Path, *flags: str) -> None:
     """`app.py ask` without a classifier ends with one sentence and code 2. Raises AssertionError when not."""
     picture = folder / "picture.png"
     picture.write_bytes(draw(3))
-    command = [
-        sys.executable,
-        str(ROOT / "app.py"),
-        "ask",
-        str(picture),
-        "Is there an opacity?",
-        "--classifier",
-        "none",
-        *flags,
-    ]
+    asked = ["ask", str(picture), "Is there an opacity?", "--classifier", "none"]
+    command = [sys.executable, str(ROOT / "app.py"), *asked, *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("hilum: "), (done.returncode, lines[-3:])
@@ -69,7 +61,7 @@ def cut_weights(folder: Path) -> None:
     broken = Path(shutil.copytree(EMBEDDED, folder / "cut"))
     weights = broken / "model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
-    refused(folder, "--classifier", "none", "--model", str(broken))
+    refused(folder, "--model", str(broken))
 
 
 class Payload:
@@ -87,12 +79,12 @@ def pickled_weights(folder: Path) -> None:
     (poisoned / "model.safetensors").unlink()
     for name in ("pytorch_model.bin", "model.pth"):
         (poisoned / name).write_bytes(pickle.dumps(Payload(folder / "was-run")))
-    refused(folder, "--classifier", "none", "--model", str(poisoned))
+    refused(folder, "--model", str(poisoned))
     assert not (folder / "was-run").exists(), "the pickle was run"
 
 
 def missing_model(folder: Path) -> None:
-    refused(folder, "--classifier", "none", "--model", str(folder / "nothing-here"))
+    refused(folder, "--model", str(folder / "nothing-here"))
 
 
 def _python(code: str, folder: Path, width: int, *more: object) -> subprocess.CompletedProcess[str]:

@@ -41,6 +41,7 @@ PROOFS = (
     Proof("prove_load", 30, {"isolation": "", "back-pressure": "", "disconnect": ""}, ("--soak",)),
     Proof("prove_decode", 20, {"bad_inputs": "0 deaths, none > 10 s, RSS unchanged, all worded"}, ("--mutations", "100000")),
     Proof("prove_faults", 15, {"faults": ""}),
+    Proof("prove_stamped", 20, {"words in pixels": ""}),
     Proof("prove_door", 15, {"cross_origin": "0 through", "routes": "only the allow-list", "network": "0 attempts"}),
 )
 LONGER = 6

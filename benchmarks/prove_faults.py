@@ -182,7 +182,7 @@ def check_files(wanted: list[str], folder: Path) -> Iterator[dict[str, Any]]:
 def run_tests(wanted: list[str]) -> Iterator[dict[str, Any]]:
     for name in wanted:
         started, (file, words) = time.perf_counter(), TESTED[name]
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", file, "-k", words]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", file, "-k", words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
         is_run = (ROOT / file).exists() and done.returncode != 5
         last = done.stdout.strip().splitlines()[-1:] or [""]

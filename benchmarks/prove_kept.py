@@ -1,6 +1,6 @@
 """Nothing is kept: what is on this machine after Hilum was ended in the middle of something.
 
-    python -m benchmarks.prove_kept [--quick] [--ways browser api paste dicom] [--at-once 1] [--json]
+    python -m benchmarks.prove_kept [--quick] [--only KILL search browser] [--at-once 1] [--json]
 
 Starts the real app with the embedded model, gives it pictures and questions that hold canaries (32 bytes that exist nowhere
 else) in the text, the file's name, EXIF or a DICOM tag, and in the pixels, and ends it by TERM, INT or KILL in one of six
@@ -40,7 +40,6 @@ from chat.ui.vault import PREFIX
 ROOT = Path(__file__).parents[1]
 SIGNALS = ("TERM", "INT", "KILL")
 PHASES = ("idle", "upload", "prefill", "decode", "search", "export")
-WAYS = ("browser", "api", "paste", "dicom")
 SECONDS = 240
 CALLS = "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat"
 
@@ -77,12 +76,12 @@ app.main()
 """Hilum as it is, told to say when a phase begins and to stay in it for two seconds."""
 
 
-def cases(run: str, is_quick: bool, only: Sequence[str] = WAYS) -> list[Case]:
+def cases(run: str, is_quick: bool, only: Sequence[str] = ()) -> list[Case]:
     ways = [(each, phase, way) for phase in PHASES for each in SIGNALS for way in ("browser", "api")]
     ways += [(each, "idle", way) for each in SIGNALS for way in ("paste", "dicom")]
     if is_quick:
         ways = [("KILL", "decode", "api"), ("TERM", "upload", "api"), ("INT", "idle", "dicom")]
-    return [Case(*way, number, run) for number, way in enumerate(ways) if way[2] in only]
+    return [Case(*way, number, run) for number, way in enumerate(ways) if {*only} <= {*way}]
 
 
 @dataclass
@@ -265,12 +264,13 @@ def attempt(case: Case, folder: Path) -> tuple[bool, set[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three cases without a browser, and only where files pass through")
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="only cases of these kinds")
+    words = (*SIGNALS, *PHASES, "browser", "api", "paste", "dicom")
+    parser.add_argument("--only", nargs="+", default=(), choices=words, metavar="WORD", help=f"of {', '.join(words)}: in all")
     parser.add_argument("--at-once", type=int, default=1, choices=range(1, 9), metavar="1..8", help="cases")
     parser.add_argument("--json", action="store_true", help="print one JSON object last, on one line")
     args = parser.parse_args()
     run_name, since = secrets.token_hex(6), time.time() - 1
-    look, planned = forms(run_name), cases(run_name, args.quick, args.ways)
+    look, planned = forms(run_name), cases(run_name, args.quick, args.only)
     with tempfile.TemporaryDirectory(prefix="hilum-kept-") as folder:
         places = [Path("/dev/shm"), Path(folder)] if args.quick else mounts()
         control = Path(folder, "control")

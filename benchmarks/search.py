@@ -6,7 +6,10 @@ Half of the scenes hold the target. `hit@1`: the best hit's centre within the ta
 places that the cheap rank puts first. `correlation` is plain normalised correlation of grey values at the reference's own size,
 `features` the rank of the finest tiles by the vision tower (best patch to patch), where there is a checkpoint. The earlier way
 is a sentence about every tile, in order: measured on a few tiles and multiplied. `--fit` fits when a hit is believed, on other
-scenes, and writes it beside the checkpoint. Without `--model` no engine is asked: what the rank alone is worth.
+scenes, and writes it beside the checkpoint. Without `--model` no engine is asked: what the rank alone is worth. `--views`
+measures the close-ups of ordinary chat instead, over scenes with few to many things: the share of questions whose thing stands
+whole in a crop (`in`), and has there at least two patches of LLaVA-1.5's vision tower (`seen`); crops chosen for a question
+that names its colour, for one that names none, and even tiles.
 """
 
 import argparse
@@ -26,20 +29,23 @@ from benchmarks import machine
 from benchmarks.search_scenes import Case, draw_case, draw_described
 from chat.acceptance import Acceptance, log_odds, read_acceptance, write_acceptance
 from chat.assistant import Assistant
+from chat.choosing import SEEN, close_ups
 from chat.closed_questions import OPTIONS
 from chat.engine import checkpoint
 from chat.engine.base import Sampling
 from chat.engine.local import LocalEngine
-from chat.finding import SEEN, Search, Wanted, find, stand_out
+from chat.finding import Search, Wanted, find, stand_out
 from chat.prompt import layout_search
 from chat.wording import search_prompt
 from vision.matching import Match, find_matches
-from vision.search import plan_search, zoomed
+from vision.search import plan_search, shared, zoomed
 from vision.study import Study
-from vision.tiling import Box, cut, plan_tiles
+from vision.tiling import Box, cut, even_tiles, plan_tiles
 
 SEED, FITTED = 81_000, 82_000
 EARLIER_TILES = 2
+DENSITIES = (0.5, 2.0, 8.0, 60.0)
+CROPS, LLAVA_SIDE, READABLE = 4, 336, 28
 FALSE_FOUND = 0.05
 
 
@@ -200,6 +206,24 @@ def measure_search(
     return {"by_reference": curve, "by_description": judged(described), **times}
 
 
+def measure_views(count: int, size: tuple[int, int]) -> dict[str, Any]:
+    measured: dict[str, Any] = {}
+    for density in DENSITIES:
+        claims: dict[str, list[bool]] = {}
+        for i in range(count):
+            image, text, target = draw_described(np.random.default_rng([SEED + 2, i]), size, present=True, density=density)
+            assert target is not None
+            questions = {"named": f"What is next to {text}?", "unnamed": "What is there?"}
+            crops = {name: close_ups(image, question, CROPS, LLAVA_SIDE) for name, question in questions.items()}
+            for name, boxes in {**crops, "even": even_tiles(size, CROPS)}.items():
+                whole = [max(box.size) for box in boxes if shared(box, target) > 0.99]
+                claims.setdefault(f"{name}_in", []).append(bool(whole))
+                sides = [LLAVA_SIDE * max(target.size) / side for side in whole]
+                claims.setdefault(f"{name}_seen", []).append(max(sides, default=0.0) >= READABLE)
+        measured[f"{density} per megapixel"] = {name: _share(of) for name, of in claims.items()}
+    return measured
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=48)
@@ -207,11 +231,16 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--budgets", type=int, nargs="+", default=[10, 20, 40, 80])
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--views", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     width, height = map(int, given.size.split("x"))
     engine = LocalEngine(checkpoint.load(given.model, "cpu", False)) if given.model else None
     result: dict[str, Any] = {"machine": machine.describe(), "size": given.size, "density": 60}
+    if given.views:
+        result["views"] = measure_views(given.scenes, (width, height))
+        print(json.dumps(result) if given.json else json.dumps(result, indent=1))
+        return
     if given.fit:
         acceptance = fit(engine, given.scenes, (width, height))
         result["fitted"] = asdict(acceptance)

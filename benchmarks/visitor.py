@@ -93,27 +93,29 @@ class Visitor:
         response.raise_for_status()
         return {"path": response.json()[0], "meta": {"_type": "gradio.FileData"}}
 
-    async def begin(self, image: dict[str, Any] | None, question: str, options: dict[str, Any]) -> httpx.Response:
-        """Put a question in; nobody listens to its answer yet."""
-        body = {"data": [image, question, options], "session_hash": self.session}
-        return await self.client.post("gradio_api/call/ask", json=body)
-
     async def ask(self, image: dict[str, Any] | None, question: str, options: dict[str, Any]) -> dict[str, Any]:
         """The whole answer, and in `seconds` how long it took."""
-        started = time.perf_counter()
+        return await self._call("ask", image, question, options)
+
+    async def report(self, image: dict[str, Any] | None, options: dict[str, Any]) -> dict[str, Any]:
+        """The whole report, and how long it took."""
+        return await self._call("report", image, "en", options)
+
+    async def _call(self, name: str, *data: object) -> dict[str, Any]:
+        started, place = time.perf_counter(), f"gradio_api/call/{name}"
         try:
-            response = await self.begin(image, question, options)
+            response = await self.client.post(place, json={"data": data, "session_hash": self.session})
             if response.status_code != httpx.codes.OK:
                 told: dict[str, Any] = {"error": response.text, "status": response.status_code}
             else:
-                told = await self._hear(response.json()["event_id"])
+                told = await self._hear(f"{place}/{response.json()['event_id']}")
         except httpx.HTTPError as error:
             told = {"error": f"{type(error).__name__}: {error}", "broke_off": True}
         return told | {"seconds": time.perf_counter() - started}
 
-    async def _hear(self, event: str) -> dict[str, Any]:
+    async def _hear(self, place: str) -> dict[str, Any]:
         kind = ""
-        async with self.client.stream("GET", f"gradio_api/call/ask/{event}") as response:
+        async with self.client.stream("GET", place) as response:
             async for line in response.aiter_lines():
                 key, _, value = line.partition(": ")
                 kind = value if key == "event" else kind

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chat.choosing import close_ups
 from chat.conversation import Conversation, Turn
 from chat.engine.base import Engine, EngineError, OutOfMemory, Sampling
 from chat.growth import grow
@@ -18,7 +19,7 @@ from chat.writer import OBSERVATION_TOKENS, as_seen, compose_brief, for_writer, 
 from vision.evidence import ITEMS, Evidence, Item
 from vision.overlay import draw_heatmap
 from vision.study import Study
-from vision.tiling import Box, around, cut, even_tiles
+from vision.tiling import Box, around, cut
 
 if TYPE_CHECKING:  # torch takes seconds to import, and an engine behind an address does without it
     from vision.examiner import Examiner
@@ -162,7 +163,7 @@ class Assistant:
 
     def views(self, study: Study, request: Request, evidence: Evidence | None = None) -> tuple[View, ...]:
         """The overview, the overlay where asked for, the person's regions; else, of an image that is larger than the
-        model's input, the map's peak and tiles.
+        model's input, the map's peak and what `close_ups` chooses for the question.
         """
         pointer = evidence.pointer if evidence else None
         overlays = []
@@ -175,7 +176,7 @@ class Assistant:
             if pointer and pointer.peak:
                 tile = cut(study.image, around(pointer.peak.box, self.input_side, study.image.size))
                 crops = [View("peak", tile.box, tile.image)]
-            boxes = even_tiles(study.image.size, room - len(crops))
+            boxes = close_ups(study.image, request.question, room - len(crops), self.input_side)
             crops += [View("tile", tile.box, tile.image) for tile in (cut(study.image, box) for box in boxes)]
         return (View("overview", study.box, study.image), *overlays, *crops)
 
@@ -214,16 +215,13 @@ class Assistant:
             yield from self._write(self.writer, seen, case)
 
     def _see(self, case: _Case) -> Iterator[Answer | Looking]:
-        """What the engine says to the case's question; a full device is asked again, with half the views, unless it spoke."""
-        views, has_spoken = self.views(case.study, case.request, case.evidence), False
+        """What the engine says to the case's question; a full device is asked again, from the start, with half the views."""
+        views = self.views(case.study, case.request, case.evidence)
         try:
-            for step in self._say(case, views):
-                has_spoken = has_spoken or isinstance(step, Answer)
-                yield step
+            yield from self._say(case, views)
             return
         except OutOfMemory:
-            if has_spoken:
-                raise
+            pass
         yield from self._say(case, views[: (len(views) + 1) // 2])  # outside the handler, which holds on to frames
 
     def _say(self, case: _Case, views: Sequence[View]) -> Iterator[Answer | Looking]:

@@ -17,11 +17,12 @@ from PIL import Image
 
 from chat.acceptance import Acceptance
 from chat.assistant import Assistant, RequestError
+from chat.choosing import SEEN, find_named
 from chat.closed_questions import OPTIONS
 from chat.engine.base import Message, Sampling, Scorer
 from chat.prompt import layout_search
 from chat.wording import Language, language_of, search_prompt
-from vision.search import Hit, detail, distinct, find_colour, merge, plan_search, zoomed
+from vision.search import Hit, detail, distinct, merge, plan_search, zoomed
 from vision.study import Study
 from vision.tiling import Box, cut
 
@@ -34,16 +35,8 @@ BATCH = 4
 MOST_HITS = 8
 MOST_LIKELY = 40
 
-SEEN = 2.5
-"""How many times larger than a thing the crop is that the engine is asked about; `CLOSER` is the second look."""
 CLOSER = 1.6
-
-_COLOURS = {
-    "red|빨간|빨강|붉은": (215, 30, 35), "orange|주황": (246, 135, 20), "yellow|노란|노랑": (250, 218, 35),
-    "green|초록|녹색": (35, 155, 60), "blue|파란|파랑|푸른": (35, 85, 215), "purple|violet|보라": (130, 45, 175),
-    "pink|분홍": (250, 135, 190), "brown|갈색": (120, 70, 32), "black|검은|검정|까만": (20, 20, 20),
-    "white|하얀|흰": (251, 251, 251), "gr[ea]y|회색": (128, 128, 128),
-}  # fmt: skip
+"""As `SEEN`, for the second look at a place."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,8 @@ class Search:
     """A search as far as it has come. `hits` are believed, best first; `best` is the likeliest place, believed or not.
 
     `ranked` is the share of `tiles` that were ranked, `asked` the tiles that the engine was asked about in `passes`,
-    `pixels` the side of what one look covers at the finest. `in_words` says that the engine gives no probabilities.
+    `pixels` the side of what one look covers at the finest, `seconds` how long it took so far. `in_words` says that the
+    engine gives no probabilities.
     `likely` are the places that rank highest so far, `looked_at` the crops that the engine was shown.
     """
 
@@ -77,6 +71,7 @@ class Search:
     in_words: bool = False
     looked_at: tuple[Box, ...] = ()
     likely: tuple[Hit, ...] = ()
+    seconds: float = 0.0
 
     def result(self) -> dict[str, object]:
         """What the API and the command line say about a search; the keys are a promise to others."""
@@ -97,11 +92,11 @@ def find(assistant: Assistant, study: Study | None, wanted: Wanted, acceptance: 
 
 
 def read_budget(text: str | None) -> tuple[int, float | None]:
-    """Looks and seconds from a person's "24" or "30s"; without one, the usual looks. Raises RequestError."""
-    given = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*(s?)", (text or str(PASSES)).strip())
-    if not given or (not given[2] and "." in given[1]):
+    """Looks and seconds from a person's "24", "30s" or "24 30s"; without one, the usual looks. Raises RequestError."""
+    given = re.fullmatch(r"(\d{1,6})?(?:(?:^|\s+)(\d{1,6}(?:\.\d{1,3})?)\s?s)?", (text or "").strip() or str(PASSES))
+    if not given:
         raise RequestError("bad_budget", "Write the budget in looks, as 24, or in seconds, as 30s.", budget=str(text)[:20])
-    return (MOST_PASSES, float(given[1])) if given[2] else (int(given[1]), None)
+    return int(given[1] or MOST_PASSES), float(given[2]) if given[2] else None
 
 
 def check(study: Study | None, wanted: Wanted) -> None:
@@ -145,13 +140,14 @@ class _Finder:
         self.language = wanted.language or language_of(wanted.text)
         self.question = search_prompt(self.language, wanted.text.strip() or None if wanted.reference is None else None)
         self.is_scorer = hasattr(assistant.engine, "choose")
-        self.deadline = time.monotonic() + wanted.seconds if wanted.seconds is not None else None
+        self.started = time.monotonic()
         tiles = sum(map(len, self.scales))
         self.state = Search(tiles=tiles, pixels=assistant.input_side, in_words=not self.is_scorer)
         self.queue: list[_Place] = []
         self.found: list[Hit] = []
         self.asked: set[Box] = set()
         self.numbers = count()
+        self.asking = 0.0
 
     @property
     def threshold(self) -> float:
@@ -164,7 +160,7 @@ class _Finder:
             heapq.heapify(self.queue)
             yield self.state
             while self.queue and not self._is_spent() and self._may_be(self.queue[0]):
-                yield self._ask([heapq.heappop(self.queue) for _ in range(min(BATCH, len(self.queue), self._left()))])
+                yield self._ask([heapq.heappop(self.queue) for _ in range(min(self._at_once(), len(self.queue)))])
         finally:
             self.engine.forget(self.session)
         is_cut = self._is_spent() and (self.state.ranked < 1 or (bool(self.queue) and self._may_be(self.queue[0])))
@@ -178,7 +174,18 @@ class _Finder:
         return self.wanted.passes - self.state.passes
 
     def _is_spent(self) -> bool:
-        return self._left() < 1 or (self.deadline is not None and time.monotonic() > self.deadline)
+        return self._left() < 1 or self._is_late()
+
+    def _is_late(self) -> bool:
+        return self.wanted.seconds is not None and time.monotonic() - self.started > self.wanted.seconds
+
+    def _at_once(self) -> int:
+        """How many looks go into one batch: what the budget still holds, judged by how long those before took."""
+        if self.wanted.seconds is None:
+            return min(BATCH, self._left())
+        each = self.asking / self.state.passes if self.state.passes else self.wanted.seconds
+        rest = self.wanted.seconds - (time.monotonic() - self.started)
+        return max(1, min(BATCH, self._left(), int(rest / max(each, 1e-6))))
 
     def _rank_shapes(self) -> Iterator[Search]:
         """Slide the reference over the whole image; what looks like it is queued, the likest first."""
@@ -190,7 +197,7 @@ class _Finder:
             likely = tuple(Hit(match.box, match.score) for match in so_far[:MOST_LIKELY])
             matches, self.state = so_far, replace(self.state, ranked=ranked, likely=likely)
             yield self.state
-            if self.deadline is not None and time.monotonic() > self.deadline:
+            if self._is_late():
                 break
         margins = stand_out(matches)
         for match, margin in zip(matches, margins, strict=True):
@@ -199,10 +206,8 @@ class _Finder:
 
     def _rank_tiles(self) -> Iterator[Search]:
         """Without a reference: patches of a colour that the description names, then the tiles, the coarsest first."""
-        colours = {pattern: rgb for pattern, rgb in _COLOURS.items() if re.search(pattern, self.wanted.text.lower())}
-        for rgb in colours.values():
-            patches = find_colour(self.image, rgb, [other for other in _COLOURS.values() if other != rgb])
-            self.queue += [_Place(-1 - hit.score, next(self.numbers), hit.box, hit.score) for hit in patches]
+        patches = find_named(self.image, self.wanted.text)
+        self.queue += [_Place(-1 - hit.score, next(self.numbers), hit.box, hit.score) for hit in patches]
         scale = len(self.scales) - 1
         boxes = list(distinct(self.image, self.scales[scale]))
         for box, much in zip(boxes, detail(self.image, boxes), strict=True):
@@ -226,7 +231,8 @@ class _Finder:
                 probability = self._believe(place, (yes + again) / 2)
             self._note(Hit(place.box.clipped(self.image.size), probability))
         self.asked |= {p.box if p.scale else self._tile_of(p.box) for p in places}
-        self.state = replace(self.state, asked=len(self.asked), looked_at=(*self.state.looked_at, *crops))
+        seconds = time.monotonic() - self.started
+        self.state = replace(self.state, asked=len(self.asked), looked_at=(*self.state.looked_at, *crops), seconds=seconds)
         return self.state
 
     def _tile_of(self, box: Box) -> Box:
@@ -256,9 +262,13 @@ class _Finder:
         """P(yes) for each crop, one pass each; in words, from an engine that gives no probabilities."""
         batch = [layout_search(self.wanted.reference, cut(self.image, crop).image, self.question) for crop in crops]
         self.state = replace(self.state, passes=self.state.passes + len(batch))
+        started = time.monotonic()
         if self.is_scorer:
-            return [float(row[0]) for row in cast(Scorer, self.engine).choose(batch, OPTIONS[self.language])]
-        return [self._in_words(messages) for messages in batch]
+            answers = [float(row[0]) for row in cast(Scorer, self.engine).choose(batch, OPTIONS[self.language])]
+        else:
+            answers = [self._in_words(messages) for messages in batch]
+        self.asking += time.monotonic() - started
+        return answers
 
     def _in_words(self, messages: Sequence[Message]) -> float:
         said = ""

@@ -3,7 +3,9 @@
 Knows callers by name and the engines that it can stop. Does not know questions, pages or what a step of an answer is.
 """
 
+import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Protocol, TypeVar, runtime_checkable
@@ -21,7 +23,7 @@ AT_AN_ADDRESS = 16
 """Answers that are fetched from elsewhere at a time; a device of our own gives one after another."""
 
 PULSE_SECONDS = 0.25
-"""Whoever waits is asked this often whether it is still wanted."""
+"""Whoever waits as the next is asked this often whether it is still wanted; further back up to four times less often."""
 
 LAST_WORDS_SECONDS = 0.3
 """What callers have been told then needs to reach their screens."""
@@ -39,61 +41,97 @@ class Stoppable(Protocol):
         """End the answer under way for a session, from any thread; its stream then ends."""
 
 
+class _Place(Ticket):
+    """A place in the line; `is_whole` for a work that asks questions of its own, under its own name.
+
+    Each is woken by itself: a hundred who wake at every step of the line take the interpreter from the one who computes.
+    """
+
+    def __init__(self, owner: str, is_whole: bool) -> None:
+        super().__init__(owner)
+        self.is_whole = is_whole
+        self.woken = threading.Event()
+
+
 class Line(Turnstile):
-    """A bounded queue of whole answers in front of the engines. Any thread may call."""
+    """A bounded queue of whole answers and reports in front of the engines. Any thread may call.
+
+    An owner is a session, or a session's name, a space and what it wants beside its answer; a session has one place at a time.
+    """
 
     def __init__(self, engines: Iterable[object], most: int = MOST_WAITING, seconds: float = MOST_SECONDS) -> None:
         self._engines = [engine for engine in engines if isinstance(engine, Stoppable)]
         super().__init__(1 if self._engines else AT_AN_ADDRESS)
+        self._queue: deque[_Place] = deque()  # type: ignore[assignment]
         self.most = most
         self.seconds = seconds
         self._is_closed = False
 
-    def check(self) -> None:
-        """Raises LineError where nobody more may wait."""
+    def check(self, owner: str = "") -> None:
+        """Raises LineError where nobody more may wait, or where this owner's session has its place."""
+        session = owner.partition(" ")[0]
         with self._changed:
             if self._is_closed:
                 raise LineError("Hilum is being closed. Start it again, then ask again.", "closing")
+            if any(other.owner.partition(" ")[0] == session and not other.is_closed for other in self._queue):
+                raise LineError("Your last request is still under way. Ask again when it has ended, or stop it.", "busy")
             if len(self._queue) >= self._at_once + self.most:
                 raise LineError(f"{self.most} questions wait already. Ask again in a moment.", "line_full", most=self.most)
 
-    def lead(self, owner: str, steps: Generator[T, None, None]) -> Generator[T | int, None, None]:
-        """The steps of one answer when its turn has come; until then how many stand before it, at every change and pulse.
+    def lead(self, owner: str, steps: Generator[T, None, None], parts: int = 1) -> Generator[T | int, None, None]:
+        """The steps of one answer when its turn has come; until then how many stand before it, at every pulse.
 
+        A work of several `parts`, each an answer under the same name, stands in the line once, for so many times as long.
         Closing this leaves the line and closes the steps. Raises LineError, also where the time is over.
         """
-        caller, started = Ticket(owner), time.monotonic()
+        if parts == 1 and (whole := self._whole(owner)):
+            with closing(steps):
+                yield from (steps if not whole.is_closed else ())
+            return
+        caller, started, seconds = _Place(owner, parts > 1), time.monotonic(), parts * self.seconds
         with closing(steps):
             with self._changed:
-                self.check()
+                self.check(owner)
                 self._queue.append(caller)
             try:
                 while (ahead := self.ahead(caller)) and not caller.is_closed:
                     yield ahead
-                    self._wait(caller, ahead)
-                    self._see_to_it(started)
+                    caller.woken.wait(PULSE_SECONDS * min(ahead, 4))
+                    self._see_to_it(started, seconds)
                 if not caller.is_closed:
                     for step in steps:
                         yield step
-                        self._see_to_it(started)
-                self._see_to_it(started)
+                        self._see_to_it(started, seconds)
+                self._see_to_it(started, seconds)
             finally:
                 self.leave(caller)
 
-    def _wait(self, caller: Ticket, ahead: int) -> None:
+    def _whole(self, owner: str) -> _Place | None:
         with self._changed:
-            self._changed.wait_for(lambda: caller.is_closed or self._ahead(caller) != ahead, PULSE_SECONDS)
+            return next((each for each in reversed(self._queue) if each.is_whole and each.owner == owner), None)
 
-    def _see_to_it(self, started: float) -> None:
+    def _wake(self) -> None:
+        """Those who may pass now, and those who shall leave."""
+        with self._changed:
+            for place, each in enumerate(self._queue):
+                if place < self._at_once or each.is_closed:
+                    each.woken.set()
+
+    def leave(self, caller: Ticket) -> None:
+        super().leave(caller)
+        self._wake()
+
+    def _see_to_it(self, started: float, seconds: float) -> None:
         if self._is_closed:
             raise LineError("Hilum is being closed. Start it again, then ask again.", "closing")
-        if time.monotonic() - started > self.seconds:
-            minutes = max(1, round(self.seconds / 60))
+        if time.monotonic() - started > seconds:
+            minutes = max(1, round(seconds / 60))
             raise LineError(f"This took more than {minutes} minutes. Ask for a shorter answer.", "deadline", minutes=minutes)
 
     def stop(self, owner: str) -> None:
         """End what waits or is under way for this owner, at once and on the device too."""
         super().stop(owner)
+        self._wake()
         for engine in self._engines:
             engine.stop(owner)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from chat.acceptance import Acceptance, read_acceptance
 from chat.assistant import Assistant
 from chat.engine.base import EngineError
+from chat.pair import Paired
 from chat.report.sheet import Weights
 from chat.report.terminal import hashed
 from chat.settings import Settings, is_address
@@ -27,8 +28,9 @@ ROOT = Path(__file__).parents[1]
 
 def open_assistant(settings: Settings) -> Assistant:
     """All that answers, as the settings ask for it. Raises EngineError and CheckpointError."""
-    engine = open_engine(settings, Path(settings.adapter) if settings.adapter else None)
-    return Assistant(engine, engine.input_side, open_writer(settings), open_examiner(settings))
+    engine, base = open_engines(settings, Path(settings.adapter) if settings.adapter else None)
+    parts = (engine.input_side, open_writer(settings), open_examiner(settings))
+    return Paired(engine, base, *parts) if base else Assistant(engine, *parts)
 
 
 def open_engine(settings: Settings, adapter: Path | None = None) -> "LocalEngine | RemoteEngine":
@@ -44,11 +46,17 @@ def open_engines(settings: Settings, adapter: Path | None) -> "tuple[LocalEngine
         return _connect(
             settings.model, settings.remote_name, settings.api_key, settings.remote_images, settings.remote_context
         ), None
+    return open_local(find_checkpoint(settings), adapter, settings.device, settings.four_bit)
+
+
+def open_local(
+    folder: Path, adapter: Path | None = None, device: str = "auto", four_bit: bool | None = None
+) -> "tuple[LocalEngine, LocalEngine | None]":
+    """The checkpoint in a folder, or its adapter and the base itself over one copy of the weights. Raises EngineError."""
     from chat.engine import checkpoint
     from chat.engine.local import LocalEngine
 
-    folder = find_checkpoint(settings)
-    loaded = checkpoint.load(folder, settings.device, settings.four_bit)
+    loaded = checkpoint.load(folder, device, four_bit)
     base, engine = None, LocalEngine(loaded)
     if adapter:
         from chat.engine.adapter import open_pair

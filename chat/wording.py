@@ -116,6 +116,11 @@ def look_at(question: str) -> str:
     return f"{question} {answer_in('en')} {_LOOK}"
 
 
+def with_report(system: str, report: str) -> str:
+    """The system prompt with a report that stays in view however far the conversation goes."""
+    return f"{system}\n\nReport:\n{report}"
+
+
 def brief(question: str, observations: str, hints: Sequence[str], language: Language) -> str:
     """What a writer is told, who answers `question` in `language` without the picture. `hints` are the evidence lines."""
     measured = "\n".join(["\n", _MEASURED[language], *hints]) if hints else ""

@@ -16,7 +16,7 @@ from PIL import Image
 from chat.conversation import Turn
 from chat.engine.base import Message
 from chat.prompt import SYSTEM, View, encode, layout
-from chat.wording import language_of
+from chat.wording import language_of, with_report
 from finetune.chat import PINNED
 from finetune.record_formats import Record
 from finetune.records import RecordError
@@ -69,7 +69,7 @@ def messages_of(record: Record, image: Image.Image | None, turns: int | None = N
     *earlier, last = record.turns[:turns]
     report, system = record.context.strip(), SYSTEM
     if report:
-        system = f"{PINNED[language_of(last.question, language_of(report))]}\n\nReport:\n{report}"
+        system = with_report(PINNED[language_of(last.question, language_of(report))], report)
     past = [Turn(turn.question, turn.answer) for turn in earlier]
     answer = Message("assistant", (last.answer,))
     if image is not None:

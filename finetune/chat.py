@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chat.conversation import Conversation, Turn
 from chat.engine.base import DoesNotFit, Engine, Message, Sampling
-from chat.wording import Language, language_of
+from chat.wording import Language, language_of, with_report
 from finetune.asking import add_engine_flags, guarded, open_engine, positive
 from finetune.records import RecordError
 from finetune.report_sources import decode
@@ -33,7 +33,7 @@ def compose(report: str, question: str, conversation: Conversation, engine: Engi
     The report stands in the system message, so no turn that leaves takes it along.
     """
     language = language_of(question, language_of(report))
-    system = Message("system", (f"{PINNED[language]}\n\nReport:\n{report}",))
+    system = Message("system", (with_report(PINNED[language], report),))
     turns = conversation.turns
     while True:
         past = chain.from_iterable((Message("user", (t.question,)), Message("assistant", (t.answer,), t.ids)) for t in turns)

@@ -24,10 +24,9 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from chat.engine.adapter import open_pair
 from chat.engine.base import Engine, Sampling
-from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
+from chat.loading import open_local
 from chat.wording import Language, language_of
 from finetune import guard
 from finetune.asking import guarded, listen, log, open_engine
@@ -110,7 +109,8 @@ def open_engines(args: argparse.Namespace) -> dict[str, Engine]:
         return {"model": open_engine(args.base_url, args.model, max_images=1)}
     if args.model is None or args.base_url:
         raise RecordError("An adapter needs its base on this machine. Name the base's folder as --model.")
-    base, adapted = open_pair(load(Path(args.model), "auto", None), Path(args.model), args.adapter)
+    adapted, base = open_local(Path(args.model), args.adapter)
+    assert base is not None
     return {"base": base, "adapter": adapted}
 
 

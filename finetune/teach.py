@@ -3,11 +3,13 @@
 Knows the order of the other commands. Does not know how any of them works; each is run as a person would type it.
 
     python -m finetune.teach --data ../shared/data [--model models/hilum-tiny] [--out runs/teach] [--install models/NAME]
+    python -m finetune.teach --data ../shared/data --full --out runs/radiology --install models/hilum-tiny-radiology
 
 --data holds what there is of vqa_rad/, kermany224/train/, lung_masks/ and openi_reports/, each in its published layout; drawn
-scenes are mixed in, so that the base does not unlearn them. Reports are only asked about, unless --with-reports: their licence
-forbids weights that are passed on. What is done is not done again, so the same command goes on after a kill. The judge is the
-base itself behind a real OpenAI-compatible server on this machine: it proves the plumbing, not the adapter.
+scenes and phantoms are mixed in, so that the base does not unlearn them. --full is the recipe of an adapter that ships: every
+question of VQA-RAD on four copies of its image, and more of all else. Reports are only asked about, unless --with-reports:
+their licence forbids weights that are passed on. What is done is not done again, so the same command goes on after a kill.
+The judge is the base itself behind a real OpenAI-compatible server on this machine: it proves the plumbing, not the adapter.
 """
 
 import argparse
@@ -20,12 +22,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from chat.engine.shards import read_json
-from chat.engine.store import write_json
+from chat.engine.store import MANIFEST, write_json
 from finetune.asking import guarded, log, positive
+from finetune.drill import drill
 from finetune.jsonl import claim, disk_errors, write_objects
 from finetune.record_files import read_records
 from finetune.record_formats import Record, as_row
@@ -58,34 +61,15 @@ def call(module: str, *words: object, done: Path) -> None:
 def make_records(data: Path, out: Path, seed: int) -> dict[str, Path]:
     """A file of records for each source that is there. Raises RecordError where none is."""
     found: dict[str, Path] = {}
-    if (data / "vqa_rad").is_dir():
+    if (source := data / "vqa_rad").is_dir():
         found["vqa"] = out / "vqa.jsonl"
-        source = data / "vqa_rad"
-        call(
-            "finetune.vqa_rad",
-            source / "chest_train.json",
-            "--images",
-            source / "images",
-            "--out",
-            found["vqa"],
-            done=found["vqa"],
-        )
+        given = (source / "chest_train.json", "--images", source / "images", "--out", found["vqa"])
+        call("finetune.vqa_rad", *given, done=found["vqa"])
     for name, flag, folder in (("films", "--labels", data / "kermany224" / "train"), ("masks", "--masks", data / "lung_masks")):
         if folder.is_dir():
             found[name] = out / f"{name}.jsonl"
-            call(
-                "finetune.instruct",
-                "--templates",
-                flag,
-                folder,
-                "--language",
-                "both",
-                "--seed",
-                seed,
-                "--out",
-                found[name],
-                done=found[name],
-            )
+            asked = (flag, folder, "--language", "both", "--seed", seed, "--out", found[name])
+            call("finetune.instruct", "--templates", *asked, done=found[name])
     if (data / "openi_reports").is_dir():
         cut, found["reports"] = out / "reports.jsonl", out / "asked.jsonl"
         call("finetune.reports", data / "openi_reports", "--out", cut, done=cut)
@@ -97,8 +81,32 @@ def make_records(data: Path, out: Path, seed: int) -> dict[str, Path]:
     return found
 
 
-def mix(sources: dict[str, Path], out: Path, most: int, seed: int, with_reports: bool) -> tuple[Path, str]:
-    """All of VQA-RAD and at most so many records of each other source, as one file; and its licences."""
+@dataclass(frozen=True)
+class Size:
+    """How much is taught: records of each source but VQA-RAD, copies of those, epochs, and questions of each guard metric."""
+
+    most: int
+    copies: int
+    epochs: int
+    guard: int
+    learning_rate: float
+
+
+SMALL, FULL = Size(300, 1, 2, 200, 5e-4), Size(1200, 4, 3, 600, 3e-4)
+
+
+def size_of(args: argparse.Namespace) -> Size:
+    """As small as a trial, or full, but for what the person chose."""
+    whole = FULL if args.full else SMALL
+    return replace(whole, **{name: value for name in asdict(whole) if (value := getattr(args, name)) is not None})
+
+
+def _told(name: str) -> str:
+    return f"({asdict(SMALL)[name]}; {asdict(FULL)[name]} with --full)"
+
+
+def mix(sources: dict[str, Path], out: Path, most: int, copies: int, seed: int, with_reports: bool) -> tuple[Path, str]:
+    """VQA-RAD, drilled, and at most so many records of each other source, as one file; and its licences."""
     records, scenes = list[Record](), out / "scenes"
     if not (scenes / "records.jsonl").exists():
         draw_records(scenes, most, seed)
@@ -106,7 +114,10 @@ def mix(sources: dict[str, Path], out: Path, most: int, seed: int, with_reports:
     chosen = [name for name in sources if name != "reports" or with_reports]
     for name in chosen:
         found = read_records(sources[name])
-        records += found if name == "vqa" else random.Random(f"{seed}:{name}").sample(found, min(most, len(found)))
+        if name == "vqa":
+            records += drill(found, sources[name].parent, out / "copies", copies, seed)
+        else:
+            records += random.Random(f"{seed}:{name}").sample(found, min(most, len(found)))
     write_objects(out / "records.jsonl", [as_row(record, "records") for record in (*records, *drawn)])
     return out / "records.jsonl", "; ".join(LICENCES[name] for name in (*chosen, "scenes"))
 
@@ -163,29 +174,19 @@ def _is_open(port: int) -> bool:
 
 
 def run(args: argparse.Namespace) -> None:
-    out, model = args.out.resolve(), args.model.resolve()
+    size, out, model = size_of(args), args.out.resolve(), args.model.resolve()
     with claim(out / "teach"):
         sources = make_records(args.data.resolve(), out, args.seed)
-        records, licence = mix(sources, out, args.most, args.seed, args.with_reports)
+        records, licence = mix(sources, out, size.most, size.copies, args.seed, args.with_reports)
         adapter, merged = out / "adapter", out / "merged"
-        rates = ("--learning_rate", args.learning_rate, "--mm_projector_lr", args.learning_rate / 10)
-        size = ("--lora_r", 32, "--lora_alpha", 64, "--gradient_checkpointing", "False", "--eval_strategy", "epoch")
+        rates = ("--learning_rate", size.learning_rate, "--mm_projector_lr", size.learning_rate / 10, "--seed", args.seed)
+        shape = ("--lora_r", 32, "--lora_alpha", 64, "--gradient_checkpointing", "False", "--eval_strategy", "epoch")
         named = ("--model_name_or_path", model, "--data_path", records, "--output_dir", adapter, "--licence", licence)
-        call(
-            "finetune.lora",
-            *named,
-            *rates,
-            *size,
-            "--num_train_epochs",
-            args.epochs,
-            "--seed",
-            args.seed,
-            done=adapter / "manifest.json",
-        )
+        call("finetune.lora", *named, *rates, *shape, "--num_train_epochs", size.epochs, done=adapter / MANIFEST)
         install = ("--install", args.install.resolve()) if args.install else ()
-        asked = sources.get("vqa", records)
-        held = (asked, "--model", model, "--adapter", adapter, "--out", out / "evaluation.json", "--guard", args.guard)
-        call("finetune.evaluate", *held, *install, done=out / "evaluation.json")
+        asked, figures = sources.get("vqa", records), out / "evaluation.json"
+        held = (asked, "--model", model, "--adapter", adapter, "--out", figures, "--guard", size.guard)
+        call("finetune.evaluate", *held, *install, done=args.install / MANIFEST if args.install else figures)
         call("finetune.lora", "merge", adapter, "--base", model, "--out", merged, done=merged)
         if "reports" not in sources:
             return log.info("There are no reports to compare answers about; the rest is done.")
@@ -208,10 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/teach"))
     parser.add_argument("--install", type=Path, help="where the adapter is served from, when the gate lets it through")
     parser.add_argument("--with-reports", action="store_true", help="teach from the reports too")
-    parser.add_argument("--most", type=positive, default=300, help="records of each source but VQA-RAD (300)")
-    parser.add_argument("--epochs", type=positive, default=2)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--guard", type=int, default=200, help="questions for each guard metric (200)")
+    parser.add_argument("--full", action="store_true", help="as much as an adapter takes that ships, instead of a trial")
+    parser.add_argument("--most", type=positive, help=f"records of each source but VQA-RAD {_told('most')}")
+    parser.add_argument("--copies", type=positive, help=f"of each question of VQA-RAD, on varied images {_told('copies')}")
+    parser.add_argument("--epochs", type=positive, help=f"times that all is read {_told('epochs')}")
+    parser.add_argument("--learning-rate", type=float, help=f"of the LoRA matrices {_told('learning_rate')}")
+    parser.add_argument("--guard", type=int, help=f"questions for each guard metric {_told('guard')}")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     return guarded(lambda: run(args))

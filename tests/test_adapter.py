@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import engines
 import pytest
 import tiny
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from chat.engine.adapter import CONFIG, WEIGHTS, identity, open_pair, read_receipt
+from chat.engine.adapter import CONFIG, WEIGHTS, SwitchedEngine, identity, open_pair, read_receipt
 from chat.engine.base import EngineError, EngineUnavailable, Sampling
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
@@ -79,6 +82,46 @@ def test_callers_of_both_at_once_get_what_they_get_alone(base: Path, adapter: Pa
     for thread in threads:
         thread.join()
     assert [found[n] for n in range(6)] == [wanted[n % 2] for n in range(6)]
+
+
+ASKED = [
+    tiny.question(text, tiny.picture(seed))
+    for text in ("Is there pneumonia?", "Is there pneumonia in the left lung?")
+    for seed in (3, 4)
+]
+Asking = tuple[bool, int, str, bool]
+"""Whether the adapted one is asked, which question, in which session, and whether that is forgotten first."""
+
+
+@pytest.fixture(scope="module")
+def mixed(base: Path, adapter: Path) -> tuple[SwitchedEngine, SwitchedEngine]:
+    return open_pair(load(base, "cpu", None), base, adapter)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, len(ASKED) - 1), st.sampled_from("ab"), st.booleans()), max_size=8))
+def test_what_one_has_read_never_serves_the_other(mixed: tuple[SwitchedEngine, SwitchedEngine], asked: list[Asking]) -> None:
+    for is_adapted, number, session, is_forgotten in asked:
+        engine = mixed[is_adapted]
+        if is_forgotten:
+            mixed[1].forget(session)
+        else:
+            engine.prepare(ASKED[number], session)
+        warm = engines.ids(engine, ASKED[number], session, GREEDY)
+        assert warm == engines.ids(engine, ASKED[number], "fresh", GREEDY)
+        mixed[1].forget("fresh")
+
+
+def test_forgetting_a_session_of_the_adapted_forgets_what_the_base_has_read(
+    mixed: tuple[SwitchedEngine, SwitchedEngine],
+) -> None:
+    for engine in mixed:
+        engine.prepare(QUESTION, "mine")
+        assert engine._sessions.bytes
+    mixed[1].forget("mine")
+    for session in ("a", "b", "fresh"):
+        mixed[1].forget(session)
+    assert [engine._sessions.bytes for engine in mixed] == [0, 0]
 
 
 def test_closing_one_leaves_the_other(base: Path, adapter: Path) -> None:

@@ -1,6 +1,7 @@
 """What is computed ahead: as much as the next question needs, for whoever still wants it, and not a layer more."""
 
 import dataclasses
+import time
 
 import engines
 import gradio as gr
@@ -15,7 +16,7 @@ from chat.assistant import Answer, Assistant, Request
 from chat.conversation import Conversation
 from chat.engine.local import LocalEngine
 from chat.prompt import SYSTEM
-from chat.ui import page
+from chat.ui import page, panels
 from chat.ui.desk import Desk
 from chat.ui.handlers import Handlers
 from chat.ui.panels import About
@@ -55,7 +56,7 @@ def test_the_page_computes_ahead_after_an_image_an_answer_and_clearing(plain: Su
     blocks = page.build(Assistant(plain.engine, plain.engine.input_side), about, SHORT, "en", 4_000_000)
     names = {number: getattr(event.fn, "__name__", "") for number, event in blocks.fns.items()}
     before = [names[event.trigger_after] for number, event in blocks.fns.items() if names[number] == "prepare"]
-    assert sorted(before) == ["answer"] * 4 + ["clear", "draw_both", "draw_both"]  # the search panel, behind a new image
+    assert sorted(before) == ["answer"] * 4 + ["clear", "draw_both", "draw_both", "pin", "vote"]  # draw_both: a new image
 
 
 def test_a_desk_is_prepared_for_its_next_question_and_forgotten_when_the_browser_goes(plain: Subject) -> None:
@@ -78,6 +79,20 @@ def test_a_desk_is_prepared_for_its_next_question_and_forgotten_when_the_browser
     assert looks == [] and read[0] < 40 and set(read[1:]) <= {1}
     handlers.leave(browser)
     assert engine._sessions.bytes == 0
+
+
+def test_a_page_is_drawn_less_often_than_once_in_40_milliseconds_and_ends_with_all_of_the_answer(plain: Subject) -> None:
+    """However fast or slow the machine is: as many drawings as fit into the time that passed, and two for the ends."""
+    engine = LocalEngine(dataclasses.replace(plain.loaded, end_ids=frozenset()))
+    about = About("tiny", "cpu", "float32", True, tiny.CONTEXT_TOKENS)
+    handlers, desk = Handlers(Assistant(engine, engine.input_side), about, "en", 4_000_000), Desk(5, "en")
+    desk.place(Study(tiny.picture(6, (56, 56))))
+    desk.accept("Is it?")
+    started = time.perf_counter()
+    drawings = list(handlers.answer(desk, 0.0, 1.0, 100, "1", True, SYSTEM))
+    assert len(drawings) <= (time.perf_counter() - started) / 0.04 + 2
+    answer = desk.exchanges[-1].answer
+    assert answer and answer.tokens == 100 and {**drawings[-1][0], "drawn": 0} == {**panels.talk(desk, about), "drawn": 0}
 
 
 @pytest.mark.parametrize("owner", ["mine", "another"])

@@ -11,8 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlavaImageProcessorPil
 
+from chat.engine import devices
 from chat.engine.base import EngineUnavailable, Sampling
-from chat.engine.checkpoint import find_default, load
+from chat.engine.checkpoint import find_default, load, weigh
+from chat.engine.devices import Fit
+from chat.engine.layouts import read_config
 from chat.engine.local import LocalEngine
 
 
@@ -78,6 +81,51 @@ def test_a_checkpoint_saved_in_four_bit_loads_as_it_is(folder: Path, tmp_path: P
     assert answer(saved) == answer(folder, four_bit=True)
     with pytest.raises(EngineUnavailable, match="saved in 4-bit"):
         load(saved, "cpu", False)
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(("stored", "precision"), [(torch.float32, None), (torch.bfloat16, None), (torch.float32, False)])
+def test_a_processor_takes_four_bits_where_memory_is_too_short_for_more(
+    stored: torch.dtype, precision: bool | None, tmp_path: Path
+) -> None:
+    """By what the weights take when they are loaded, however they lie on the disk; what the person says comes first."""
+    folder = tiny.build(tmp_path / "tiny", dtype=stored)
+    roomy = load(folder, "cpu", precision, free=GB)
+    loaded_bytes = sum(weight.nbytes for weight in roomy.model.parameters())
+    assert not roomy.four_bit and "memory" not in roomy.description
+    enough, short = (load(folder, "cpu", precision, free=int(loaded_bytes * share)) for share in (1.25, 1.0))
+    assert (enough.four_bit, short.four_bit) == (False, precision is None)
+    assert ("4-bit NF4" in short.description["weights"]) == ("memory" in short.description) == short.four_bit
+    assert LocalEngine(short).description == short.description
+
+
+def test_what_is_saved_in_four_bits_or_asked_for_is_not_weighed(folder: Path, tmp_path: Path) -> None:
+    load(folder, "cpu", True).model.save_pretrained(tmp_path / "nf4")
+    for file in folder.glob("*token*"):
+        shutil.copy(file, tmp_path / "nf4")
+    assert load(tmp_path / "nf4", "cpu", None, free=0).four_bit and load(folder, "cpu", True, free=GB).four_bit
+    assert weigh(folder, read_config(folder), "cpu", True, 0) == (True, None)
+
+
+@pytest.mark.parametrize(("needed", "free", "words"), [(16, 9, "later than unquantised"), (16, 20, "sooner than in 4 bits")])
+def test_the_choice_is_said_in_one_line_with_its_numbers(needed: int, free: int, words: str) -> None:
+    said = Fit(needed * GB, free * GB).meaning
+    assert words in said and f"{needed}.0 GB" in said and f"{free}.0 GB" in said and "\n" not in said
+
+
+def test_a_containers_limit_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "CGROUP", tmp_path)
+    free = devices.free_bytes()
+    assert 0 < free <= devices.all_bytes()
+    for name, text in (("max", "3000000"), ("current", "2500000"), ("stat", "anon 1\ninactive_file 400000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert devices.free_bytes() == 900_000
+    (tmp_path / "memory.current").write_text("4000000")
+    assert devices.free_bytes() == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert devices.free_bytes() > 900_000
 
 
 def test_four_bit_leaves_vision_projector_and_head_alone(folder: Path) -> None:

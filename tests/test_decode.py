@@ -2,17 +2,21 @@
 
 import dataclasses
 import random
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.engine_speed import as_it_comes
 from chat.engine.base import Delta, Sampling
 from chat.engine.checkpoint import Loaded, load
-from chat.engine.decode import Letters, decode
+from chat.engine.decode import Letters, decode, quicken
 from chat.prompt import Encoded, encode
 
 WORDS = ["Is", "there", "pneumonia", "폐렴이", "보입니까", "왼쪽", "lung", "🙂", "clear?", "\n"]
@@ -61,10 +65,12 @@ def ours(encoded: Encoded, loaded: Loaded, sampling: Sampling, end_ids: frozense
 
 
 def theirs(encoded: Encoded, loaded: Loaded, **choices: object) -> list[int]:
+    """By `generate`, with transformers' own attention."""
     ids = torch.tensor([encoded.ids])
-    out = loaded.model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, **pixels(encoded, loaded), **choices
-    )
+    with as_it_comes(loaded):
+        out = loaded.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, **pixels(encoded, loaded), **choices
+        )
     new: list[int] = out[0, len(encoded.ids) :].tolist()
     return new[:-1] if new and new[-1] in loaded.end_ids else new
 
@@ -90,6 +96,35 @@ def test_sampled_ids_equal_generate_with_the_same_seed(plain: Loaded, temperatur
         torch.manual_seed(seed)
         expected = theirs(encoded, plain, do_sample=True, temperature=temperature, top_p=top_p, top_k=0)
         assert ids_of(ours(encoded, plain, Sampling(NEW_TOKENS, temperature, top_p, seed))) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("shared_by", [1, 2])
+def test_a_quickened_model_says_what_it_said_before_to_a_rounding(dtype: torch.dtype, shared_by: int) -> None:
+    """One token, several, and one behind padding; `shared_by` heads have their keys in common."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99}
+    model: Any = LlamaForCausalLM(LlamaConfig(num_key_value_heads=4 // shared_by, **shape)).to(dtype).eval()
+    rows, more = torch.randint(99, (2, 40)), torch.randint(99, (2, 1))
+    mask = torch.ones(2, 41, dtype=torch.long)
+    mask[1, 30:40] = 0
+
+    def say() -> list[torch.Tensor]:
+        cache = DynamicCache(config=model.config)
+        behind = {"attention_mask": mask, "position_ids": torch.tensor([[40], [30]])}
+        with torch.inference_mode():
+            whole = model(rows, past_key_values=cache).logits
+            one = model(more, past_key_values=cache).logits
+            cache.crop(-1)
+            return [whole, one, model(more, past_key_values=cache, **behind).logits]
+
+    before = say()
+    quicken(model)
+    after = say()
+    quicken(model, False)
+    assert all(map(torch.equal, before, say()))
+    assert torch.equal(before[0], after[0])
+    assert all(map(partial(torch.allclose, atol=8 * torch.finfo(dtype).eps), before[1:], after[1:]))
 
 
 def test_a_seed_repeats_an_answer_and_no_seed_does_not(plain: Loaded) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +82,25 @@ def test_a_blank_image_ends_after_a_look_or_two(subject: Subject) -> None:
         assert last.end in ("not_found", "budget") and last.hits == () and last.asked <= last.tiles
 
 
+def test_seconds_end_a_search_whatever_is_left_of_the_looks(subject: Subject, case: Case) -> None:
+    class Slow:
+        """The same engine, in whose looks the whole budget of seconds goes by."""
+
+        limits, forget = subject.engine.limits, subject.engine.forget
+
+        def choose(self, *given: object) -> object:
+            clock.elapsed += 50
+            return subject.engine.choose(*given)  # type: ignore[arg-type]
+
+    clock = SimpleNamespace(elapsed=0.0, monotonic=lambda: clock.elapsed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chat.finding.time", clock)
+        wanted = Wanted(text="a thing", passes=1000, seconds=120.0)
+        steps = list(find(Assistant(Slow(), tiny.SIDE), Study(case.image), wanted, DOUBTING, "test"))  # type: ignore[arg-type]
+    assert steps[-1].end == "budget" and steps[-1].seconds == 150 > steps[1].seconds
+    assert steps[-1].passes == 1 + 1 + 1, "one look takes 50 of 120 seconds, so no batch holds more than one"
+
+
 def test_an_engine_without_probabilities_is_asked_in_words_and_says_so(subject: Subject, case: Case) -> None:
     class Talker:
         """Only an engine's face of the same engine."""
@@ -114,7 +134,8 @@ def test_what_cannot_be_searched_for_is_one_sentence_in_either_language(subject:
 
 def test_a_budget_is_looks_or_seconds() -> None:
     assert read_budget(None)[0] > 1 and read_budget("7") == (7, None) and read_budget("1.5s")[1] == 1.5
-    for wrong in ("many", "-3", "2.5", "1e9", "nan"):
+    assert read_budget(" 7 1.5s ") == (7, 1.5) and read_budget("") == read_budget(None)
+    for wrong in ("many", "-3", "2.5", "1e9", "nan", "s", "7 8", "1.5s 7", "7 1.5"):
         with pytest.raises(RequestError):
             read_budget(wrong)
 

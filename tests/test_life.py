@@ -1,8 +1,7 @@
 """The engine's life: who is let in, what ends when somebody leaves, and that the next request works whatever happened."""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from gradio_client.exceptions import AppError
 from served import Served, build_checkpoint, serve
 
 from benchmarks.prove import Proof, rows_of
+from benchmarks.prove_load import ideal_waits
 from benchmarks.visitor import LONG, Visitor, draw, hilum, visitors
 from chat.assistant import Answer, Assistant, Looking, Request
 from chat.conversation import Conversation
@@ -26,6 +26,7 @@ from chat.ui.words import explain
 from vision.study import Study, read_study
 
 SHORT = {"max_new_tokens": 2, "temperature": 0, "crops": False}
+REPORT = {"max_new_tokens": 8, "temperature": 0}
 WAITING = 2
 """How many may wait in the line of the served page."""
 
@@ -104,6 +105,42 @@ def test_an_answer_that_may_not_go_on_ends_with_the_reason_and_leaves_the_line(r
     assert explain(ended.value, "ko") != explain(ended.value, "en")
 
 
+def parted(line: Line, owner: str, seen: list[int]) -> Generator[str | int, None, None]:
+    """A work of three answers, as a report is one of four."""
+    for _ in range(3):
+        yield from line.lead(owner, steps(1, seen))
+
+
+def test_a_report_stands_in_the_line_once_and_its_sections_pass() -> None:
+    line, seen = Line([Device()], most=2), list[int]()
+    first, report = line.lead("a", steps(1, [])), line.lead("b report", parted(line, "b report", seen), parts=3)
+    last = line.lead("c", steps(1, []))
+    assert [next(lead) for lead in (first, report, last)] == ["0", 1, 2] and list(first) == []
+    assert (next(report), next(last), seen) == ("0", 1, [0])
+    assert list(report) == ["0", "0"] and seen == [0, 0, 0] and list(last) == ["0"]
+
+
+def test_a_report_that_is_stopped_begins_no_other_section() -> None:
+    line, seen = Line([Device()]), list[int]()
+    report = line.lead("b report", parted(line, "b report", seen), parts=3)
+    next(report)
+    line.stop("b report")
+    assert list(report) == [] and seen == [0] and line.waiting == []
+
+
+def test_a_session_has_one_place_in_the_line() -> None:
+    line = Line([Device()])
+    first = line.lead("a", steps(2, []))
+    next(first)
+    for owner, parts in (("a", 1), ("a report", 4)):
+        with pytest.raises(LineError) as refused:
+            next(line.lead(owner, steps(1, []), parts))
+        assert refused.value.reason == "busy" and explain(refused.value, "ko") != explain(refused.value, "en")
+    line.stop("a")  # whoever is on the way out is not in the way
+    again = line.lead("a", steps(1, []))
+    assert next(again) == 1 and list(first) == ["1"] and list(again) == ["0"]
+
+
 def test_answers_from_an_address_are_fetched_together() -> None:
     line = Line([])
     leads = [line.lead(str(number), steps(1, [])) for number in range(16)]
@@ -173,10 +210,19 @@ def test_the_page_says_how_many_come_first() -> None:
     assert panels.talk(desk, about)["items"][-1]["doing"] == "차례를 기다리는 중… 앞에 3명"
 
 
+LINES: list[Line] = []
+"""The served page's."""
+
+
+def short_line(engines: Iterable[object]) -> Line:
+    LINES.append(Line(engines, WAITING))
+    return LINES[-1]
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chat.assistant.Line", partial(Line, most=WAITING))
+        patch.setattr("chat.assistant.Line", short_line)
         with serve(tmp_path_factory.mktemp("served"), max_new_tokens=8) as running:
             yield running
 
@@ -263,6 +309,23 @@ def test_a_full_line_refuses_in_the_persons_language_and_loses_nobody(slowly: Se
     asyncio.run(story())
 
 
+def test_a_report_waits_its_turn_and_is_refused_where_the_line_is_full(slowly: Served) -> None:
+    async def story() -> None:
+        async with visitors(slowly.url) as client:
+            first, people = await begin_long(slowly, client, 40), [Visitor(client) for _ in range(WAITING + 2)]
+            images = [await visitor.upload(draw(50 + place)) for place, visitor in enumerate(people)]
+            tasks = list[asyncio.Task[dict[str, Any]]]()
+            for begin in (people[0].report(images[0], REPORT), people[1].ask(images[1], "And I?", SHORT)):
+                tasks.append(asyncio.create_task(begin))
+                await until(lambda: len(LINES[-1].waiting) == len(tasks))
+            assert "waiting already" in (await people[2].report(images[2], REPORT))["error"]
+            slowly.engine.pause = 0
+            await hang_up(first)
+            assert "answer" in await tasks[1] and tasks[0].done() and len(tasks[0].result()["sections"]) == 4
+
+    asyncio.run(story())
+
+
 @pytest.mark.slow
 def test_a_signal_ends_everything_with_tabs_open_and_an_answer_under_way(tmp_path: Path) -> None:
     async def story() -> None:
@@ -280,6 +343,12 @@ def test_a_signal_ends_everything_with_tabs_open_and_an_answer_under_way(tmp_pat
             assert [path.name for path in there.folder.iterdir()] == ["hilum.log"]
 
     asyncio.run(story())
+
+
+def test_the_ideal_line_answers_in_order_and_waits_longest_where_all_look_at_a_picture() -> None:
+    assert ideal_waits([1.0] * 5, 10, 2)[:12] == [*map(float, range(1, 11)), 10.0, 10.0]
+    waits = ideal_waits([3.0, 1.0, 1.0, 1.0, 1.0], 10, 1)
+    assert len(waits) == 50 and max(waits) == 30 and waits[-1] == 10
 
 
 def test_a_proof_without_a_result_or_with_a_bad_one_does_not_hold() -> None:

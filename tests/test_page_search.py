@@ -28,8 +28,10 @@ from chat.acceptance import Acceptance
 from chat.assistant import Assistant
 from chat.engine.base import EngineError
 from chat.engine.sight import bounded
+from chat.finding import MOST_PASSES, Search, Wanted
 from chat.ui.desk import Desk
 from chat.ui.lens_panel import exact, eye_of
+from chat.ui.lookup import Lookup
 from chat.ui.panels import About
 from chat.ui.pictures import TILE_BYTES, TILE_OVERLAP, TILE_SIDE, Eye, Pyramid
 from chat.ui.search_words import SAID
@@ -72,7 +74,7 @@ def show(page: Page, image: Image.Image) -> None:
 
 
 def give(page: Page, reference: Image.Image) -> None:
-    page.locator(".search .picker").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": png(reference)})
+    page.locator(".search .picker").first.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": png(reference)})
 
 
 def tell(page: Page, reference: Image.Image | None = None, text: str = "", budget: str = "") -> None:
@@ -84,7 +86,7 @@ def tell(page: Page, reference: Image.Image | None = None, text: str = "", budge
         give(page, reference)
         page.wait_for_function("(before) => document.querySelector('.slot img').getAttribute('src') !== before", arg=before)
     page.fill(".form input[type=text]", text)
-    page.fill(".form input[type=number]", budget)
+    page.locator(".form input[type=number]").first.fill(budget)
     page.locator(".start").click()
 
 
@@ -198,6 +200,31 @@ def test_the_odd_part_of_a_row_is_shown_and_asked_about(page: Page) -> None:
     show(page, tiny.picture(5, (300, 200)))
     page.locator(".tool").nth(1).click()
     assert "Nothing repeats" in ended(page)
+
+
+@pytest.mark.browser
+def test_normal_images_are_given_counted_and_left_out(page: Page) -> None:
+    show(page, chain(1, 8)[0])
+    give, remove = page.get_by_role("button", name="Compare"), page.get_by_role("button", name="Leave out the normal images")
+    expect(remove).to_be_hidden()
+    normal = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": png(chain(n, None)[0])} for n in (20, 21)]
+    page.locator(".search .picker").nth(1).set_input_files(normal)  # type: ignore[arg-type]
+    expect(give).to_have_text("Compared with normal images: 2")
+    page.locator(".tool").nth(1).click()
+    assert "Places that look odd" in ended(page)
+    remove.click()
+    expect(give).to_have_text("Compare with normal images")
+
+
+@pytest.mark.browser
+def test_seconds_are_a_budget_too(page: Page, case: Case) -> None:
+    show(page, case.image)
+    page.locator(".tool").first.click()
+    page.fill(".form input[type=text]", "a zebra")
+    page.locator(".form input[type=number]").nth(1).fill("2.5")
+    page.locator(".start").click()
+    expect(page.locator(".outcome b")).to_contain_text("looks in")
+    assert "Not found within the budget" in ended(page)
 
 
 @pytest.mark.browser
@@ -324,6 +351,48 @@ def test_an_engine_in_words_says_so_and_one_that_fails_gives_a_sentence(subject:
         assert waiting["state"] == "waiting"
         value = [drawing[0] for drawing in tools.run(desk)][-1]
         assert shown in " ".join([*value["notes"], value["trouble"]]) and not desk.lookup.is_busy
+
+
+def test_normal_images_stay_for_the_next_inspection_and_go_with_the_image(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "owner").mkdir()
+    tools, desk, image = searching(subject.engine), Desk(5, "en"), chain(1, 8)[0]
+
+    def give_normals(*images: Image.Image) -> dict[str, Any]:
+        paths = [tmp_path / "owner" / str(number) for number in range(len(images))]
+        for path, normal in zip(paths, images, strict=True):
+            path.write_bytes(png(normal))
+        return tools.refer(desk, event(kind="normals", paths=[str(path) for path in paths]))
+
+    def boxes() -> list[Any]:
+        desk.place(Study(image))
+        tools.accept(desk, event(kind="defect"))
+        list(tools.run(desk))
+        return [hit.box for hit in desk.lookup.hits]
+
+    alone = boxes()
+    assert give_normals(*(chain(seed, None)[0] for seed in (20, 21)))["normals"]["count"] == 2
+    assert list((tmp_path / "owner").iterdir()) == [] and (compared := boxes()) != alone
+    refused = give_normals(Image.new("RGB", (300, 300)))
+    assert "Nothing repeats in the normal images" in refused["trouble"] and refused["normals"]["count"] == 2
+    assert boxes() == compared and "1 to 12" in give_normals()["trouble"]
+    assert tools.refer(desk, event(kind="no_normals"))["normals"]["count"] == 0 and boxes() == alone
+    give_normals(chain(20, None)[0])
+    desk.place(None)
+    assert tools.draw_both(desk)[0]["normals"]["count"] == 0
+
+
+def test_a_budget_of_seconds_is_told_as_seconds(subject: Subject) -> None:
+    tools, desk = searching(subject.engine), Desk(5, "en")
+    desk.place(Study(tiny.picture(1, (400, 300))))
+    tools.accept(desk, event(kind="find", text="a thing", budget="9 60s"))
+    assert desk.lookup.wanted and (desk.lookup.wanted.passes, desk.lookup.wanted.seconds) == (9, 60.0)
+    wanted, found = Wanted(text="a", passes=MOST_PASSES, seconds=60.0), Search(passes=7, ranked=1.0, seconds=30.0)
+    desk.lookup = Lookup("running", wanted, desk.study, found)
+    value = tools.draw(desk)
+    assert "7 looks in 30 s" in value["verdict"] and value["progress"] == pytest.approx(1 / 3 + 2 / 3 * 30 / 60)
 
 
 def test_a_reference_stays_for_the_next_image_and_goes_with_the_last(subject: Subject) -> None:

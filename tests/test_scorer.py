@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from engines import ASKED, PICTURE, Subject, ids
+from engines import ASKED, PICTURE, Subject, ids, reading
 from PIL import Image
 
-from chat.engine.base import Message
+from chat.engine.base import Message, OutOfMemory
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
 from chat.prompt import encode
@@ -57,6 +57,58 @@ def test_choose_does_not_depend_on_the_company(engine: LocalEngine) -> None:
     assert together.tolist() == [engine.choose([messages], ["Yes", "No"])[0].tolist() for messages in batch]
     assert together[:, ::-1].tolist() == engine.choose(batch, ["No", "Yes"]).tolist()
     assert engine.choose([], ["Yes", "No"]).shape == (0, 2)
+
+
+PLAIN_BATCH = [tiny.question(f"Is it{' so' * i}?", tiny.picture(i)) for i in range(5)]
+COMPARED_BATCH = [tiny.question("The same?", PICTURE, tiny.picture(i)) for i in range(5)]
+UNLIKE_BATCH = [tiny.question("?" * (i + 1), *map(tiny.picture, range(i, 2 * i))) for i in range(5)]
+OPTIONS = ["Yes", "아니오", "예, 보입니다"]
+
+
+@pytest.mark.parametrize("batch", [PLAIN_BATCH, COMPARED_BATCH, UNLIKE_BATCH], ids=["one image", "a reference", "unlike"])
+def test_several_prompts_in_one_pass_are_weighed_as_one_at_a_time(
+    engine: LocalEngine, subject: Subject, batch: list[tuple[Message, ...]]
+) -> None:
+    """Of equal and of unequal length, with options of one token and of several, behind a shared picture and alone."""
+    alone = engine.choose(batch, OPTIONS)
+    for at_once in (2, 5):
+        with reading(subject.loaded.model) as read:
+            together = LocalEngine(subject.loaded, at_once=at_once).choose(batch, OPTIONS)
+        several = sum(len(subject.loaded.tokenizer.encode(option, add_special_tokens=False)) > 1 for option in OPTIONS)
+        shared = batch is COMPARED_BATCH
+        assert batch is UNLIKE_BATCH or len(read) == -(-5 // at_once) * (1 + several) + shared
+        tolerance = 1e-4 if subject.loaded.dtype == torch.float32 else 0.1
+        assert together == pytest.approx(alone, abs=tolerance)
+        if subject.loaded.dtype == torch.float32:
+            assert (together.argmax(1) == alone.argmax(1)).all()
+
+
+@pytest.mark.parametrize("room", [3, 1, 0])
+def test_a_device_that_holds_fewer_prompts_is_given_fewer(subject: Subject, room: int) -> None:
+    """Out of memory for more than `room` rows: halved until it fits, else refused; who asks next is served."""
+    rows: list[int] = []
+
+    def fill(_: torch.nn.Module, __: object, given: dict[str, torch.Tensor]) -> None:
+        if given["inputs_embeds"].shape[1] < 4:  # an option, behind a prompt that passed
+            return
+        rows.append(len(given["inputs_embeds"]))
+        if rows[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    engine = LocalEngine(subject.loaded, at_once=4)
+    expected = engine.choose(PLAIN_BATCH, ["Yes", "No"])
+    hook = subject.loaded.model.model.language_model.register_forward_pre_hook(fill, with_kwargs=True)
+    try:
+        if room:
+            found = engine.choose(PLAIN_BATCH, ["Yes", "No"])
+            assert found == pytest.approx(expected, abs=1e-4 if subject.loaded.dtype == torch.float32 else 0.1)
+        else:
+            with pytest.raises(OutOfMemory):
+                engine.choose(PLAIN_BATCH, ["Yes", "No"])
+    finally:
+        hook.remove()
+    assert rows == {3: [4, 2, 2, 1], 1: [4, 2, 1, 1, 1, 1, 1], 0: [4, 2, 1]}[room]
+    assert engine.choose(PLAIN_BATCH, ["Yes", "No"]).tolist() == expected.tolist()
 
 
 def test_features_are_what_the_projector_reads(engine: LocalEngine, subject: Subject) -> None:

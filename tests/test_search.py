@@ -1,5 +1,6 @@
 """Search: every place is covered, equal places are looked at once, and a shape is found whatever its colours and size."""
 
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.search_scenes import draw_case, draw_described
-from vision.matching import edges, find_matches, foreground
+from vision.matching import SIZES, edges, find_matches, foreground
 from vision.search import OVERLAP, Hit, detail, distinct, find_colour, merge, plan_search, shared, zoomed
 from vision.tiling import Box
 
@@ -88,6 +89,13 @@ def test_the_reference_is_found_though_recoloured_turned_resized_and_drawn_anew(
     shares, best = [share for share, _ in steps], steps[-1][1][0].box
     assert shares == sorted(shares) and shares[-1] == 1
     assert case.target is not None and shared(best, case.target) > 0.5
+
+
+def test_no_size_crowds_out_the_others() -> None:
+    case = draw_case(np.random.default_rng([9, 4]), (640, 480), True)
+    *_, (_, places), _ = find_matches(case.image, case.reference, most=2 * len(SIZES))
+    count = Counter(max(place.box.size) for place in places)
+    assert len(count) >= len(SIZES) - 2 and max(count.values()) <= 2
 
 
 def test_nothing_is_found_on_a_blank_image_or_for_something_larger_than_it() -> None:

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 from served import Served, serve
 from test_anomaly import chain, covers
 
@@ -36,6 +37,9 @@ def test_a_search_and_an_inspection_are_called_by_name(served: Served, tmp_path:
     image, gap = chain(1, 8)
     odd = client.predict(put(tmp_path, "chain.png", image), api_name="/inspect")
     assert covers(Box(*odd["hits"][0]["box"]), gap)
+    normal = [put(tmp_path, f"normal-{seed}.png", chain(seed, None)[0]) for seed in (20, 21)]
+    held = client.predict(put(tmp_path, "chain.png", image), normal, api_name="/inspect")
+    assert covers(Box(*held["hits"][0]["box"]), gap) and held["hits"] != odd["hits"]
     for arguments in (
         (scene, None, "", None),
         (scene, reference, "", 0),
@@ -44,3 +48,16 @@ def test_a_search_and_an_inspection_are_called_by_name(served: Served, tmp_path:
         with pytest.raises(AppError) as refused:
             client.predict(*arguments, api_name="/find")
         assert len(str(refused.value)) < 200
+
+
+def test_normal_images_that_cannot_be_compared_with_are_one_sentence(served: Served, tmp_path: Path) -> None:
+    client = Client(served.url, verbose=False)
+    image = put(tmp_path, "chain.png", chain(1, 8)[0])
+    plain = put(tmp_path, "plain.png", Image.new("RGB", (300, 300)))
+    large = [put(tmp_path, f"{seed}.png", Image.new("RGB", (1500, 1000))) for seed in range(3)]
+    (tmp_path / "text.png").write_text("no image")
+    text = handle_file(str(tmp_path / "text.png"))
+    for normal, words in (([plain], "Nothing repeats"), ([plain] * 13, "1 to 12"), (large, "4,000,000"), ([text], "image")):
+        with pytest.raises(AppError, match=words):
+            client.predict(image, normal, api_name="/inspect")
+    assert served.left_over() == []

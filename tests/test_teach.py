@@ -65,7 +65,7 @@ def test_reports_are_taught_only_when_that_is_asked_for(tmp_path: Path) -> None:
     )
     sources = {"vqa": tmp_path / "out" / "records.jsonl", "reports": tmp_path / "asked.jsonl"}
     for with_reports in (False, True):
-        path, licence = teach.mix(sources, tmp_path, 4, 0, with_reports)
+        path, licence = teach.mix(sources, tmp_path, 4, 2, 0, with_reports)
         assert ("r" in {record.id for record in read_records(path)}) is with_reports is ("BY-NC-ND" in licence)
         assert sum(record.source == "scenes" for record in read_records(path)) == 4
 

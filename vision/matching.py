@@ -7,9 +7,9 @@ other colours, light and outlines change little; the reference's cells, at every
 the image's by normalised correlation. What is covered costs its share and no more. An image of any size is read in parts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from math import ceil
 
 import numpy as np
@@ -150,32 +150,39 @@ def correlate(cells: torch.Tensor, templates: Sequence[Template], reach: int | N
 
 
 @torch.inference_mode()
-def find_matches(image: Image.Image, reference: Image.Image, most: int = 80) -> Iterator[tuple[float, list[Match]]]:
-    """The share of the work that is done, and the best places so far, best first; the last list is compared closely."""
+def find_matches(image: Image.Image, reference: Image.Image, most: int = 84) -> Iterator[tuple[float, list[Match]]]:
+    """The share of the work that is done, and the best places so far, best first; the last list is compared closely.
+
+    Every size brings an equal share of the `most` places: the fewer cells a thing has, the higher chance correlates with it,
+    and the places of the smallest size would crowd out all others.
+    """
     thing = foreground(reference)
-    found: list[Match] = []
+    found: dict[float, list[Match]] = {}
     lengths = [max(thing.size) / size for size in SIZES]
     lengths = [length for length in lengths if SMALLEST <= length <= 1.5 * max(image.size)]
+    share = ceil(most / max(1, len(lengths)))
     groups = [(scale, list(group)) for scale, group in groupby(lengths, lambda length: min(ENLARGED, COARSE / length))]
     for number, (scale, group) in enumerate(groups, start=1):
-        for done, places in _slide(image, thing, scale, group, most):
-            found = _apart([*found, *places])[:most]
-            yield (number - 1 + done) / len(groups) * 0.95, found
-    yield 1.0, refine(image, thing, found)
+        for done, places in _slide(image, thing, scale, group, share):
+            for length in places:
+                found[length] = _apart([*found.get(length, ()), *places[length]])[:share]
+            yield (number - 1 + done) / len(groups) * 0.95, _apart(chain.from_iterable(found.values()))
+    yield 1.0, refine(image, thing, [*chain.from_iterable(found.values())])
 
 
 def _slide(
     image: Image.Image, thing: Image.Image, scale: float, lengths: Sequence[float], most: int
-) -> Iterator[tuple[float, list[Match]]]:
+) -> Iterator[tuple[float, dict[float, list[Match]]]]:
     """Part by part, the share that is done and the places for the thing with its longer side at each of `lengths` pixels."""
     banks = [[template(thing, length * scale, turn) for turn in TURNS] for length in lengths]
     parts = _parts(image, scale, ceil(2 * max(lengths)))
     for number, part in enumerate(parts, start=1):
         cells = _cells(image, part, scale)
-        found: list[Match] = []
+        found: dict[float, list[Match]] = {}
         for length, bank in zip(lengths, banks, strict=True):
             scores = correlate(cells, bank)[0].amax(0)
-            found += _peaks(scores, length * np.divide(thing.size, max(thing.size)), scale, part, most)
+            size = length * np.divide(thing.size, max(thing.size))
+            found[length] = list(_peaks(scores, size, scale, part, most))
         yield number / len(parts), found
 
 
@@ -230,7 +237,7 @@ def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> 
     return _apart(better)
 
 
-def _apart(matches: Sequence[Match]) -> list[Match]:
+def _apart(matches: Iterable[Match]) -> list[Match]:
     """The matches best first, without those whose centre lies within half a size of a better one's."""
     kept: list[Match] = []
     centres = np.empty((0, 2))

@@ -21,6 +21,12 @@ SCALES = 3
 BLANK = 6
 """The most levels between the darkest and the brightest pixel of a tile that shows nothing."""
 
+CHANGE = 24
+"""Grey levels between neighbouring pixels from which on a ground is no longer plain."""
+
+LEAST_COLOUR = 32
+"""Levels between the channels of a pixel from which on it is no grey."""
+
 SHRUNK = 2048
 """Colours are looked for in the image shrunk to this side, which leaves a thing of 30 pixels in 12,000 five of them."""
 
@@ -89,29 +95,59 @@ def find_colour(
     The score is the share of the patch's box that has the colour, times its nearness. Patches under `smallest` pixels or
     above a third of the image are none.
     """
-    scale = min(1.0, SHRUNK / max(image.size))
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    pixels = np.asarray(image.resize(size, Image.Resampling.BOX, reducing_gap=2).convert("RGB"), np.int16)
+    pixels = _shrunk(image)
     away = _distance(pixels, colour)
     is_nearest = away < 110
     for other in others:
-        is_nearest &= away <= _distance(pixels, other)
-    labels, _ = ndimage.label(ndimage.binary_opening(is_nearest))
+        is_nearest[is_nearest] = away[is_nearest] <= _distance(pixels[is_nearest], other)
+    return _patches(image, ndimage.binary_opening(is_nearest), 1 - away / 220, smallest)
+
+
+def find_things(image: Image.Image, smallest: int = 12) -> list[Hit]:
+    """What stands apart on a plain ground: connected places whose pixels change, those with most change first.
+
+    None where the ground is not plain, as in most photographs.
+    """
+    pixels = _shrunk(image)
+    change = np.zeros(pixels.shape[:2], np.float32)
+    for axis in (0, 1):
+        step = np.abs(np.diff(pixels, axis=axis)).max(2)
+        change += np.pad(step, [(0, int(axis == side)) for side in (0, 1)])
+    things = ndimage.binary_closing(change > CHANGE, iterations=3)
+    if things.all() or np.percentile(change[~things], 95) > CHANGE / 2:
+        return []
+    return _patches(image, things, change / 510, smallest)
+
+
+def _shrunk(image: Image.Image) -> np.ndarray:
+    scale = min(1.0, SHRUNK / max(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return np.asarray(image.resize(size, Image.Resampling.BOX, reducing_gap=2).convert("RGB"), np.int16)
+
+
+def has_colour(image: Image.Image) -> bool:
+    """Whether any of it is not grey."""
+    return bool(np.ptp(_shrunk(image), axis=2).max() >= LEAST_COLOUR)
+
+
+def _patches(image: Image.Image, mask: np.ndarray, worth: np.ndarray, smallest: int) -> list[Hit]:
+    """The connected parts of (h, w), boxes in the image's pixels; the score is the share of its box, times the mean worth."""
+    labels, _ = ndimage.label(mask)
+    x, y = image.width / mask.shape[1], image.height / mask.shape[0]
     found = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         rows, columns = place
-        height, width = (rows.stop - rows.start) / scale, (columns.stop - columns.start) / scale
+        height, width = (rows.stop - rows.start) * y, (columns.stop - columns.start) * x
         if max(height, width) < smallest or (height > image.height / 3 and width > image.width / 3):
             continue
         inside = labels[place] == number
-        near = 1 - float(away[place][inside].mean()) / 220
-        box = Box(int(columns.start / scale), int(rows.start / scale), ceil(columns.stop / scale), ceil(rows.stop / scale))
-        found.append(Hit(box.clipped(image.size), float(inside.mean()) * near))
+        box = Box(int(columns.start * x), int(rows.start * y), ceil(columns.stop * x), ceil(rows.stop * y))
+        found.append(Hit(box.clipped(image.size), float(inside.mean()) * float(worth[place][inside].mean())))
     return sorted(found, key=lambda hit: -hit.score)
 
 
 def _distance(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.asarray(np.sqrt(((pixels - np.array(colour, np.int16)).astype(np.float32) ** 2).sum(2)))
+    return np.asarray(np.sqrt(((pixels - np.array(colour, np.int16)).astype(np.float32) ** 2).sum(-1)))
 
 
 def zoomed(box: Box, factor: float, image_size: tuple[int, int], least: int = 32) -> Box:

@@ -118,9 +118,15 @@ class SwitchedEngine(LocalEngine):
 
     def __init__(self, loaded: Loaded, switch: Switch, is_adapted: bool, beside: "SwitchedEngine | None" = None) -> None:
         super().__init__(loaded)
-        self._switch, self._is_adapted = switch, is_adapted
+        self._switch, self._is_adapted, self._beside = switch, is_adapted, beside
         if beside is not None:
             self._turnstile = beside._turnstile
+
+    def forget(self, session: str) -> None:
+        """Of the one beside it too: a session may have asked both."""
+        super().forget(session)
+        if self._beside is not None:
+            self._beside.forget(session)
 
     @contextmanager
     def _at_work(self, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:

@@ -8,7 +8,7 @@ checkpoint is run.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from transformers import (
 )
 
 from chat.engine.base import EngineUnavailable, Limits
+from chat.engine.decode import quicken
+from chat.engine.devices import HEADROOM, Fit, free_bytes, resolve_device, resolve_dtype
 from chat.engine.layouts import as_hugging_face, read_config
 from chat.engine.shards import read_json
 
@@ -57,6 +59,7 @@ class Loaded:
     device: str
     dtype: torch.dtype
     four_bit: bool
+    fit: Fit | None = None
 
     @property
     def limits(self) -> Limits:
@@ -79,7 +82,7 @@ class Loaded:
             "compute": str(self.dtype).removeprefix("torch."),
             "context_tokens": str(self.context_tokens),
             "image": f"{self.input_side} pixels, {self.tokens_per_image} tokens, {self.max_images} per prompt",
-        }
+        } | ({"memory": self.fit.meaning} if self.fit else {})
 
 
 def find_default(models: Path, weights: Path) -> Path:
@@ -95,11 +98,12 @@ def find_default(models: Path, weights: Path) -> Path:
     return models / EMBEDDED
 
 
-def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
+def load(path: Path, device: str, four_bit: bool | None, free: int | None = None) -> Loaded:
     """The checkpoint at `path` on `device` (`auto`, `cpu`, `cuda`, `cuda:1`).
 
-    `four_bit` None quantises what is large on a GPU and takes a checkpoint that was saved in 4-bit as it is. A folder in
-    the original LLaVA layout is converted first, once, beside itself.
+    `four_bit` None quantises what is large on a GPU, what does not fit otherwise on a CPU (into `free` bytes, by default
+    those that are free), and takes a checkpoint that was saved in 4-bit as it is. A folder in the original LLaVA layout is
+    converted first, once, beside itself.
     Raises EngineUnavailable with one sentence on what is wrong and what to do.
     """
     with checkpoint_errors(path):
@@ -109,10 +113,11 @@ def load(path: Path, device: str, four_bit: bool | None) -> Loaded:
 
             verify(path)
         config = read_config(path)
+        four_bit, chosen = weigh(path, config, device, four_bit, free)
         device, dtype, is_four_bit, quantise = resolve(path, config, device, four_bit)
         tokenizer = _load_tokenizer(path, config)
         model: LlavaForConditionalGeneration = load_model(LlavaForConditionalGeneration, path, device, dtype, quantise)
-        loaded = _describe(path, model, tokenizer, device, dtype, is_four_bit)
+        loaded = replace(_describe(path, model, tokenizer, device, dtype, is_four_bit), fit=chosen)
     log.info("loaded %s", loaded.description)
     if config["text_config"].get("model_type") == "mistral":
         log.warning("this checkpoint was taught with Mistral's [INST] prompt and is given LLaVA-1.5's; expect weaker answers")
@@ -131,15 +136,28 @@ def checkpoint_errors(path: Path, kind: str = "LLaVA checkpoint") -> Iterator[No
         raise EngineUnavailable(f"{path} cannot be loaded as a {kind} ({reason}). Fetch or copy it again.") from error
 
 
+def weigh(
+    path: Path, config: dict[str, Any], device: str, four_bit: bool | None, free: int | None = None
+) -> tuple[bool | None, Fit | None]:
+    """`four_bit`, decided by memory where the person leaves it open on a CPU, and why where that is worth a word."""
+    device = resolve_device(device)
+    if device != "cpu" or four_bit is not None or _is_saved_in_four_bit(path, config):
+        return four_bit, None
+    stored = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), torch.float16)
+    size = sum(file.stat().st_size for file in weight_files(path)) * resolve_dtype(device, False).itemsize // stored.itemsize
+    chosen = Fit(int(size * HEADROOM), free_bytes() if free is None else free)
+    return chosen.four_bit, chosen if chosen.four_bit or size > LARGE_BYTES else None
+
+
 def resolve(path: Path, config: dict[str, Any], device: str, four_bit: bool | None) -> tuple[str, torch.dtype, bool, bool]:
     """Device, precision, whether the weights are in 4 bits, and whether they have to be quantised on the way there."""
     total_bytes = sum(file.stat().st_size for file in weight_files(path))
-    device = _resolve_device(device)
+    device = resolve_device(device)
     is_saved = _is_saved_in_four_bit(path, config)
     if is_saved and four_bit is False:
         raise EngineUnavailable(f"{path} was saved in 4-bit; drop --no-four-bit, or name its 16-bit original.")
     quantise = not is_saved and bool(four_bit or (four_bit is None and device != "cpu" and total_bytes > LARGE_BYTES))
-    return device, _resolve_dtype(device, quantise or is_saved), quantise or is_saved, quantise
+    return device, resolve_dtype(device, quantise or is_saved), quantise or is_saved, quantise
 
 
 def _is_saved_in_four_bit(path: Path, config: dict[str, Any]) -> bool:
@@ -170,24 +188,6 @@ def weight_files(path: Path) -> list[Path]:
     if lost := promised.keys() - present:
         raise EngineUnavailable(f"{path} is incomplete: {len(lost)} tensors are missing, such as {min(lost)}. Fetch it again.")
     return [path / name for name in names]
-
-
-def _resolve_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(device).type not in ("cpu", "cuda"):
-        raise EngineUnavailable(f"Hilum runs on cpu and cuda, not on {device}.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EngineUnavailable("No CUDA device is visible here; use --device cpu, or start the container with --gpus=all.")
-    return device
-
-
-def _resolve_dtype(device: str, four_bit: bool) -> torch.dtype:
-    """bf16 where it is native (and always around 4-bit on a CPU), else fp16 on a GPU and fp32 on a CPU."""
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    can = torch.cpu.get_capabilities()
-    return torch.bfloat16 if four_bit or can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
 
 
 def _load_tokenizer(path: Path, config: dict[str, Any]) -> PreTrainedTokenizerBase:
@@ -233,7 +233,7 @@ def load_model(kind: Any, path: Path, device: str, dtype: torch.dtype, quantise:
     )
     if lost := report["missing_keys"]:
         raise EngineUnavailable(f"{path} is incomplete: {len(lost)} tensors are missing, such as {min(lost)}. Fetch it again.")
-    model.eval()
+    quicken(model.eval())
     return model
 
 

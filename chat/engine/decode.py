@@ -9,12 +9,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import Cache, LlavaForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    Cache,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)  # fmt: skip
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from chat.engine.base import Delta, Sampling
 from chat.engine.prefix import new_cache
 
+_ATTENTION = "sdpa_doubled"
 _BROKEN = "\ufffd"
 _LONGEST_LETTER = 4
 """Bytes of the longest UTF-8 character, so the most tokens that one can be spread over."""
@@ -57,22 +66,49 @@ def forward(
     model: LlavaForConditionalGeneration, ids: Sequence[int], features: Sequence[torch.Tensor], cache: Cache, keep: int = 1
 ) -> torch.Tensor:
     """(keep, vocabulary) float32 logits of the last `keep` of `ids`, which are appended to `cache`."""
-    logits: torch.Tensor = model(**_inputs(model, ids, features, cache), logits_to_keep=keep).logits
+    logits: torch.Tensor = model(**inputs(model, [ids], features, cache), logits_to_keep=keep).logits
     return logits[0].float()
 
 
 @torch.inference_mode()
 def read(model: LlavaForConditionalGeneration, ids: Sequence[int], features: Sequence[torch.Tensor], cache: Cache) -> None:
     """Append `ids` to `cache`, and ask for no logits."""
-    model.model(**_inputs(model, ids, features, cache))
+    model.model(**inputs(model, [ids], features, cache))
 
 
-def _inputs(model: Any, ids: Sequence[int], features: Sequence[torch.Tensor], cache: Cache) -> dict[str, Any]:
-    inputs = {"input_ids": torch.tensor([list(ids)], device=model.device), "past_key_values": cache, "use_cache": True}
+def inputs(model: Any, rows: Sequence[Sequence[int]], features: Sequence[torch.Tensor], cache: Cache) -> dict[str, Any]:
+    """What a forward pass over rows of one length takes; the features of a row's images stand before those of the next."""
+    given = {"input_ids": torch.tensor([list(ids) for ids in rows], device=model.device), "past_key_values": cache}
     if features:
         pooled: Any = list(features)
-        inputs["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
-    return inputs
+        given["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=pooled)}
+    return given | {"use_cache": True}
+
+
+def quicken(model: Any, is_on: bool = True) -> None:
+    """Let a language model attend by `_attend` where it would by torch's own kernel, or as it comes again."""
+    config, (before, after) = model.config.get_text_config(), ("sdpa", _ATTENTION) if is_on else (_ATTENTION, "sdpa")
+    if config._attn_implementation == before:
+        config._attn_implementation = after
+
+
+def _attend(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, **own: Any
+) -> tuple[torch.Tensor, None]:
+    """transformers' own, with a lone 16-bit query on a processor doubled: torch's kernel takes two rows 2 to 7 times as fast.
+
+    For one row it falls back to products of vectors; the numbers are the same but for a last bit in a thousand.
+    """
+    is_slow = query.shape[2] == 1 and query.device.type == "cpu" and query.dtype.itemsize == 2
+    if not is_slow or getattr(module, "num_key_value_groups", 1) > 1:  # where heads share keys, their queries are rows already
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **own)
+    own["is_causal"] = False
+    seen, _ = sdpa_attention_forward(module, query.expand(-1, -1, 2, -1), key, value, attention_mask, **own)
+    return seen[:, :1], None
+
+
+AttentionInterface.register(_ATTENTION, _attend)
+AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
 
 
 class Stopped(Exception):

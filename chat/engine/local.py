@@ -3,11 +3,9 @@
 Knows a loaded checkpoint, sessions and memory. Does not know where prompts come from, pages or files.
 """
 
-import os
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from threading import Lock
 
 import numpy as np
@@ -17,8 +15,10 @@ from PIL import Image
 
 from chat.engine.base import Delta, DoesNotFit, EngineUnavailable, Limits, Message, OutOfMemory, Sampling
 from chat.engine.checkpoint import Loaded
-from chat.engine.decode import Stopped, decode, forward, layers_of, read, watched
+from chat.engine.decode import Stopped, decode, layers_of, read, watched
+from chat.engine.devices import room_for_sessions
 from chat.engine.prefix import Kept, Sessions, digest, new_cache, split
+from chat.engine.scoring import branch, log_probabilities, rows_at_once, sharing
 from chat.engine.sight import bounded, look, project, width
 from chat.engine.turnstile import Stream, Ticket, Turnstile
 from chat.prompt import SYSTEM, Encoded, encode
@@ -31,19 +31,22 @@ _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 class LocalEngine:
     """Engine and Scorer on one checkpoint. One caller at a time uses the device; counting tokens needs no turn.
 
-    `kept_bytes` bounds what is kept for sessions that wait, by default by this machine's memory.
+    `kept_bytes` bounds what is kept for sessions that wait, and `at_once` the prompts of one pass in `choose`; by default
+    this machine's memory says both.
     """
 
-    def __init__(self, loaded: Loaded, kept_bytes: int | None = None) -> None:
+    def __init__(self, loaded: Loaded, kept_bytes: int | None = None, at_once: int | None = None) -> None:
         self.name = loaded.name
         self.limits: Limits = loaded.limits
         self.description = loaded.description
+        self.fit = loaded.fit
         self.input_side = loaded.input_side
         self._loaded: Loaded | None = loaded
         self._layers = layers_of(loaded.model)
         self._turnstile = Turnstile()
         self._tokenizing = Lock()
-        self._sessions = Sessions(_room(loaded.device) if kept_bytes is None else kept_bytes)
+        self._sessions = Sessions(room_for_sessions(loaded.device) if kept_bytes is None else kept_bytes)
+        self._at_once = at_once
 
     def count(self, messages: Sequence[Message]) -> int:
         return len(self._encode(messages).ids)
@@ -90,20 +93,28 @@ class LocalEngine:
             torch.cuda.empty_cache()
 
     def choose(self, batch: Sequence[Sequence[Message]], options: Sequence[str]) -> NDArray[np.float32]:
-        """Each row is the softmax of the options' log-probabilities, every token of an option counted."""
+        """Each row is the softmax of the options' log-probabilities, every token of an option counted.
+
+        A device that is too small for several prompts in one pass gets fewer. Raises OutOfMemory when one is too many.
+        """
         tokenizer = self._ready().tokenizer
         with self._tokenizing:
             choices = [tokenizer.encode(option, add_special_tokens=False) for option in options]
         longest = max(map(len, choices), default=0)
-        kept = Kept(new_cache(self._ready().model))
-        rows = []
-        for messages in batch:
-            encoded = self._fitting(messages, longest)
-            if len(encoded.images) < 2:  # nothing that the next could share is worth a pass of its own
-                encoded = replace(encoded, cuts=())
-            with self._turnstile.turn(), self._at_work():
-                rows.append(self._log_probabilities(encoded, choices, kept).softmax(-1).cpu().numpy())
-        return np.asarray(rows, dtype=np.float32).reshape(len(rows), len(options))
+        kept, left = Kept(new_cache(self._ready().model)), [self._fitting(messages, longest) for messages in batch]
+        parts = [np.zeros((0, len(options)), np.float32)]
+        most = self._at_once or rows_at_once(self._ready(), kept.cache, max((len(one.ids) for one in left), default=1))
+        while left:
+            try:
+                with self._turnstile.turn(), self._at_work():
+                    parts.append(self._log_probabilities(sharing(left[:most]), choices, kept).softmax(-1).cpu().numpy())
+                left = left[most:]
+                continue
+            except OutOfMemory:
+                if most == 1:
+                    raise
+            most, kept = min(most, len(left)) // 2 or 1, Kept(new_cache(self._ready().model))
+        return np.concatenate(parts)
 
     def features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """What the vision tower says of each patch, before the projector, at the layer that the language model reads."""
@@ -182,27 +193,12 @@ class LocalEngine:
             kept.features.move_to_end(key)
         return found
 
-    def _log_probabilities(self, encoded: Encoded, choices: Sequence[Sequence[int]], kept: Kept) -> torch.Tensor:
-        """(k,) log-probabilities: the prompt is read once, and each option of several tokens once more behind it."""
-        model, cache = self._ready().model, kept.cache
-        ids, features = self._read(encoded, kept)
-        first = forward(model, ids, features, cache).log_softmax(-1)
-        totals = []
-        for choice in choices:
-            total = first[-1, choice[0]]
-            if len(choice) > 1:
-                later = forward(model, choice[:-1], [], cache, keep=len(choice) - 1).log_softmax(-1)
-                total = total + later[range(len(choice) - 1), choice[1:]].sum()
-                cache.crop(1 - len(choice))
-            totals.append(total)
-        return torch.stack(totals)
-
-
-def _room(device: str) -> int:
-    """Bytes for sessions that wait: half of what a GPU has free, an eighth of a computer's memory."""
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0] // 2
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
+    def _log_probabilities(self, prompts: Sequence[Encoded], choices: Sequence[Sequence[int]], kept: Kept) -> torch.Tensor:
+        """(n, k) log-probabilities in one pass; what the prompts share is read before it, once."""
+        model, read_up = self._ready().model, [self._read(one, kept) for one in prompts]
+        cache = branch(model, kept.cache, len(prompts)) if len(prompts) > 1 else kept.cache
+        features = [feature for _, own in read_up for feature in own]
+        return log_probabilities(model, [ids for ids, _ in read_up], features, cache, choices)
 
 
 @contextmanager

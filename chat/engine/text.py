@@ -97,6 +97,7 @@ def load(path: Path, device: str, four_bit: bool | None) -> TextEngine:
         config = read_json(path / "config.json")
         if "vision_config" in config:
             raise EngineUnavailable(f"{path} is a model that reads pictures. Name it as --model, and a text model as --writer.")
+        four_bit, chosen = checkpoint.weigh(path, config, device, four_bit)
         device, dtype, is_four_bit, quantise = checkpoint.resolve(path, config, device, four_bit)
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         model = checkpoint.load_model(AutoModelForCausalLM, path, device, dtype, quantise)
@@ -107,7 +108,8 @@ def load(path: Path, device: str, four_bit: bool | None) -> TextEngine:
     for _ in engine.stream(PROBE, Sampling(max_new_tokens=2, temperature=0), "warm-up"):
         pass  # alone, before anyone is served: the first forward repacks 4-bit weights and must not race
     weights = "4-bit NF4" if is_four_bit else str(dtype).removeprefix("torch.")
-    log.info("loaded %s", {"text model": engine.name, "device": device, "weights": weights, "limits": engine.limits})
+    memory = {"memory": chosen.meaning} if chosen else {}
+    log.info("loaded %s", {"text model": engine.name, "device": device, "weights": weights, "limits": engine.limits} | memory)
     return engine
 
 

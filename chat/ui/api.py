@@ -16,14 +16,15 @@ from gradio.context import LocalContext
 
 from chat.assistant import Answer, Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
+from chat.pair import Paired, speaker
 from chat.report.export import as_object
 from chat.report.sheet import lay_out, overlay_of
-from chat.report.write import write_report
+from chat.report.write import Report, write_report
 from chat.ui.desk import Desk, inside
 from chat.ui.diary import log_answer, log_bug, log_refusal
 from chat.ui.reporting import weights_of
 from chat.ui.words import explain
-from chat.wording import LANGUAGES, Language, language_of
+from chat.wording import LANGUAGES, SECTIONS, Language, language_of
 from vision.evidence import ITEMS, CheckpointError, Evidence, Item
 from vision.study import Study, StudyError, read_study
 from vision.tiling import Box
@@ -66,6 +67,7 @@ OPTIONS: dict[str, tuple[Check, str]] = {
         f"true, false, [[left, top, right, bottom], …] (≤ {MOST_BOXES})",
     ),
     "system_prompt": (lambda v: isinstance(v, str), '"…"'),
+    "adapter": (lambda v: isinstance(v, bool), "true, false"),
 }
 """Every key that `options` may hold, what passes, and how that is said."""
 
@@ -168,12 +170,15 @@ class Api:
         with told(lambda: language):
             read = read_options(options)
             language = read.get("language") or language
+            if "adapter" in read and not isinstance(self.assistant, Paired):
+                raise RequestError("no_adapter", "This Hilum was started without an adapter.")
             with self.alone(desk):
                 self.assistant.line.check()  # before a picture is read for nothing
                 if image is not None:
                     study, evidence = self._examined(image)
                     self.assistant.engine.forget(desk.session)
                     desk.place(study, evidence=evidence)
+                desk.is_adapted = read.get("adapter", True)
                 return self._answer(to_request(question or "", read, self.sampling), desk), desk
 
     @contextmanager
@@ -203,8 +208,9 @@ class Api:
         if begun is None:
             raise RequestError("busy", "The last question is still being answered.")
         (ticket, exchange), answer, is_heard = begun, None, _listening()
+        answering = speaker(self.assistant, exchange.is_adapted)
         try:
-            steps = self.assistant.ask(request, desk.study, exchange.before, desk.session, desk.evidence)
+            steps = answering.ask(request, desk.study, exchange.before, desk.session, desk.evidence)
             with closing(cast(Any, steps)):
                 for step in steps:
                     answer = step if isinstance(step, Answer) else answer
@@ -215,7 +221,7 @@ class Api:
         log_answer(answer)
         if answer is None:
             raise EngineError("The engine gave no answer.")
-        return answer.result(self.assistant.engine.name)
+        return answer.result(answering.engine.name)
 
     def examine(self, image: bytes | None) -> dict[str, object]:
         """What the classifier and its gates say about an image; nothing is remembered."""
@@ -239,6 +245,7 @@ class Api:
             read = read_options(options, REPORT_OPTIONS)
             study, evidence = desk.study, desk.evidence
             with self.alone(desk):
+                self.assistant.line.check(desk.session)
                 if image is not None:
                     study, evidence = self._examined(image)
                 if study is None:
@@ -250,9 +257,12 @@ class Api:
         self, study: Study, evidence: Evidence | None, language: Language, sampling: Sampling, session: str
     ) -> dict[str, object]:
         try:
-            report = last_heard(write_report(self.assistant, study, evidence, language, sampling, session))
+            steps = write_report(self.assistant, study, evidence, language, sampling, session)
+            report = last_heard(self.assistant.line.lead(session, cast(Any, steps), len(SECTIONS)))
         finally:
             self.assistant.engine.forget(session)
+        if not isinstance(report, Report):
+            raise EngineError("The client left before its turn.")
         weights = weights_of(self.assistant)
         return as_object(report, lay_out(report, overlay_of(study, evidence), weights), weights)
 

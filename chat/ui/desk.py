@@ -23,12 +23,15 @@ from vision.study import Study
 from vision.tiling import Box
 
 State = Literal["waiting", "answering", "done", "stopped", "cut"]
+Less = Literal["evidence", "model"]
+"""What an aside does without: the evidence, or the one of a pair of models that gave the answer."""
 
 
 @dataclass(frozen=True)
 class Aside:
-    """The question of an exchange once more, without the evidence: beside the conversation, never in it."""
+    """The question of an exchange once more, without what `less` names: beside the conversation, never in it."""
 
+    less: Less = "evidence"
     state: State = "waiting"
     answer: Answer | None = None
     looking: Looking | None = None
@@ -38,12 +41,13 @@ class Aside:
 class Exchange:
     """One turn as the page shows it. `before` is the conversation without it, which makes undo and regenerate exact.
 
-    `request` and `study` are what it was answered with, and so what an aside is asked with.
+    `is_adapted`, `request` and `study` are what it was answered with, and so what an aside is asked with.
     """
 
     number: int
     question: str
     before: Conversation
+    is_adapted: bool = True
     state: State = "waiting"
     answer: Answer | None = None
     looking: Looking | None = None
@@ -55,20 +59,21 @@ class Exchange:
 ENDS: dict[str | None, State] = {"stop": "done", "length": "cut", None: "stopped"}
 
 
+@dataclass(eq=False)
 class Ticket:
     """The right to answer one question; stopping it asks whoever answers to end."""
 
-    def __init__(self, is_aside: bool = False) -> None:
-        self.is_aside = is_aside
-        self.is_stopped = False
-        self.has_started = False
+    is_aside: bool = False
+    is_stopped: bool = False
+    has_started: bool = False
 
 
 @dataclass(eq=False)
 class Draft:
-    """The report about one image: none yet, one that waits or is being written, or one that has ended."""
+    """The report about one image: none yet, one that waits behind `ahead` others or is being written, or one that has ended."""
 
     state: Literal["none", "waiting", "writing", "done", "stopped"] = "none"
+    ahead: int = 0
     report: Report | None = None
     study: Study | None = None
     evidence: Evidence | None = None
@@ -94,22 +99,20 @@ class Desk:
         self.session = uuid4().hex
         self.language: Language = language
         self.eye = eye or Eye()
-        self.is_open = False
+        self.is_open = self.tells_overlay = False
         self.study: Study | None = None
         self.evidence: Evidence | None = None
         self.shown = Shown()
         self.told: frozenset[Item] = ITEMS
-        self.tells_overlay = False
-        self.report = Draft()
-        self.lookup = Lookup()
+        self.report, self.lookup = Draft(), Lookup()
         self.reference: Image.Image | None = None
         self.pyramid: Pyramid | None = None
         self.region: Box | None = None
         self.conversation = Conversation(limit=turns)
         self.exchanges: tuple[Exchange, ...] = ()
         self.trouble: Exception | None = None
-        self.drafts = 0
-        self.draft = ""
+        self.drafts, self.draft = 0, ""
+        self.is_adapted, self.pinned = True, ""
         self._ticket: Ticket | None = None
         self.lock = threading.RLock()
 
@@ -155,8 +158,7 @@ class Desk:
     def rewindow(self, before: Study, study: Study, preview: str) -> None:
         """The same image through another window, unless it has been taken away meanwhile; all else stays as it is.
 
-        The evidence too: the classifier learned from films as their own window shows them, and would answer to the
-        person's hand on a slider rather than to the film.
+        The evidence too: the classifier learned from films in their own window, not from a person's hand on a slider.
         """
         with self.lock:
             if self.study is before:
@@ -167,7 +169,7 @@ class Desk:
         with self.lock:
             self.stop()
             self._ticket = None
-            self.conversation, self.exchanges, self.trouble = self.conversation.cleared(), (), None
+            self.conversation, self.exchanges, self.trouble, self.pinned = self.conversation.cleared(), (), None, ""
             self.session = uuid4().hex
 
     def open_pyramid(self) -> Pyramid | None:
@@ -193,25 +195,25 @@ class Desk:
                 raise RequestError("no_image", "Add an image first, then ask about it.")
             self._drop_unanswered()
             self._ticket, self.trouble = Ticket(), None
-            waiting = Exchange(self.conversation.asked + 1, question.strip(), self.conversation)
+            waiting = Exchange(self.conversation.asked + 1, question.strip(), self.conversation, self.is_adapted)
             self.exchanges = (*self.exchanges, waiting)
             self._write("")
             return self._ticket
 
-    def compare(self) -> None:
-        """Let the last question wait to be answered without the evidence. Raises RequestError when that cannot be."""
+    def compare(self, less: Less = "evidence") -> None:
+        """Let the last question wait to be answered without what `less` names. Raises RequestError when that cannot be."""
         with self.lock:
             if self._ticket is not None:
                 raise RequestError("busy", "The last question is still being answered.")
-            if not self.exchanges or not self.can_compare(self.exchanges[-1]):
+            if not self.exchanges or not self.can_compare(self.exchanges[-1], less):
                 raise RequestError("no_evidence", "The last answer was given without evidence.")
             self._ticket, self.trouble = Ticket(is_aside=True), None
-            self._change(aside=Aside())
+            self._change(aside=Aside(less))
 
-    def can_compare(self, exchange: Exchange) -> bool:
-        """Whether evidence had a part in the answer."""
+    def can_compare(self, exchange: Exchange, less: Less = "evidence") -> bool:
+        """Whether what `less` names had a part in the answer; whether there is another model is not known here."""
         is_film = self.evidence is not None and self.evidence.is_in_domain
-        return is_film and exchange.request is not None and bool(exchange.request.evidence)
+        return exchange.request is not None and (less == "model" or (is_film and bool(exchange.request.evidence)))
 
     def begin(self) -> tuple[Ticket, Exchange] | None:
         """The question that waits for an answer, if it still does."""

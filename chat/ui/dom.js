@@ -20,6 +20,7 @@ const ICONS = {
   copy: "M9 9h11v11H9zM5 15V4h11",
   clear: "M5 7h14M10 7V4.5h4V7M7 7l1 13h8l1-13M10.5 11v5M13.5 11v5",
   compare: "M4 5h6v14H4zM14 5h6v14h-6zM16 10h2M16 13h2",
+  pair: "M3.5 5h7v14h-7zM13.5 5h7v14h-7z",
   page: "M7 3.5h7l4 4v13H7zM14 3.5V8h4M10 12h5M10 15.5h5",
   save: "M12 4v11M7.5 11 12 15.5 16.5 11M5 19.5h14",
   close: "M6 6l12 12M18 6 6 18",

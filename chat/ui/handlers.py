@@ -6,7 +6,6 @@ Knows desks, the assistant and Gradio's events. Does not know how the page is la
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -16,7 +15,9 @@ from chat import ahead
 from chat.assistant import Answer, Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
 from chat.line import LineError
+from chat.pair import Paired, speaker
 from chat.ui import panels
+from chat.ui.asked import aside_of, request_of, seeded, to_sampling
 from chat.ui.desk import Desk, Exchange, Shown, Ticket
 from chat.ui.diary import log_answer, log_bug, log_image, log_refusal
 from chat.ui.evidence_panel import evidence, mapped
@@ -27,7 +28,7 @@ from chat.ui.report_panel import report
 from chat.ui.stage_panel import stage
 from chat.ui.upload import take
 from chat.ui.windows import windows_of
-from chat.wording import LANGUAGES, Language, language_of
+from chat.wording import LANGUAGES, Language
 from vision.evidence import ITEMS, CheckpointError, Item
 from vision.study import StudyError, read_study
 from vision.tiling import Box
@@ -145,17 +146,27 @@ class Handlers:
             desk.told = desk.told | {item} if event.on else desk.told - {item}
         return evidence(desk, self.assistant)
 
-    def compare(self, desk: Desk) -> tuple[Desk, *Drawing]:
-        """Ask the last question once more without the evidence; it waits as any question does."""
+    def vote(self, desk: Desk, event: gr.EventData) -> Value:
+        """Which one of a pair answers from now on."""
+        desk.is_adapted = bool(event.is_adapted)
+        return panels.talk(desk, self.about)
+
+    def pin(self, desk: Desk, event: gr.EventData) -> None:
+        """A report was pinned, changed or taken off."""
+        desk.pinned = str(event.pinned).strip()
+
+    def compare(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
+        """Ask the last question once more, without the evidence or of the other model; it waits as any question does."""
         try:
             self.assistant.line.check()
-            desk.compare()
+            desk.compare("model" if event.less == "model" and isinstance(self.assistant, Paired) else "evidence")
         except (RequestError, LineError) as error:
             desk.trouble = error
         return desk, *self.draw(desk)
 
     def accept(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
         """A question was sent: it stands in the conversation at once, whoever else is being answered."""
+        self.pin(desk, event)
         return self._accept(desk, lambda: str(event.text))
 
     def regenerate(self, desk: Desk) -> tuple[Desk, *Drawing]:
@@ -164,6 +175,7 @@ class Handlers:
 
     def edit(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
         """Ask something else in place of the last question."""
+        self.pin(desk, event)
         return self._accept(desk, lambda: str(event.text) if desk.take_back() else "")
 
     def _accept(self, desk: Desk, question: Callable[[], str]) -> tuple[Desk, *Drawing]:
@@ -206,15 +218,12 @@ class Handlers:
         ticket, exchange = begun
         trouble: Exception | None = None
         try:
-            if ticket.is_aside and exchange.request:
-                request = replace(exchange.request, evidence=frozenset(), overlay=False)
-            else:
-                sampling = to_sampling(temperature, top_p, most, seed)
-                request = Request(
-                    exchange.question, sampling, language_of(exchange.question, desk.language), desk.told, desk.tells_overlay,
-                    crops, (desk.region,) if desk.region else (), system,
-                )  # fmt: skip
+            if exchange.request is None:
+                sampling = seeded(to_sampling(temperature, top_p, most, seed), self.assistant)
+                request = request_of(desk, exchange.question, exchange.question, sampling, crops, system)
                 desk.record(ticket, request)
+            else:
+                exchange, request = aside_of(exchange, exchange.request)
             yield from self._grow(desk, ticket, exchange, request)
         except (RequestError, EngineError) as error:
             trouble = error
@@ -230,17 +239,16 @@ class Handlers:
         with desk.lock:
             study, conversation, session, evidence = desk.study, desk.conversation, desk.session, desk.evidence
             spoken = desk.exchanges[-1].question if desk.exchanges else ""
-            request = Request(
-                "", Sampling(int(most)), language_of(spoken, desk.language), desk.told, desk.tells_overlay,
-                crops, (desk.region,) if desk.region else (), system,
-            )  # fmt: skip
+            request = request_of(desk, "", spoken, Sampling(int(most)), crops, system)
         if study is not None and desk.is_open and not desk.is_answering:
-            ahead.prepare(self.assistant, request, study, conversation, session, evidence)
+            answering = speaker(self.assistant, desk.is_adapted)
+            ahead.prepare(answering, request, study, conversation, session, evidence)
 
     def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Drawing]:
         drawn, last = 0.0, None
         study, session = (exchange.study, _aside(desk)) if ticket.is_aside else (desk.study, desk.session)
-        steps = self.assistant.ask(request, study, exchange.before, session, desk.evidence)
+        answering = speaker(self.assistant, exchange.is_adapted)
+        steps = answering.ask(request, study, exchange.before, session, desk.evidence)
         try:
             with closing(cast(Any, steps)):
                 for step in steps:
@@ -271,22 +279,6 @@ def _aside(desk: Desk) -> str:
 
 def _unchanged() -> Drawing:
     return (gr.skip(),) * 5
-
-
-def to_sampling(temperature: float, top_p: float, most: float, seed: str) -> Sampling:
-    """What the sliders say. Raises RequestError for what is no seed."""
-    return Sampling(int(most), float(temperature), float(top_p), _seed(seed))
-
-
-def _seed(text: str) -> int | None:
-    """None for an empty field. Raises RequestError for what is no seed."""
-    try:
-        seed = int(text) if text.strip() else None
-    except ValueError:
-        seed = -1
-    if seed is not None and not 0 <= seed < 2**63:
-        raise RequestError("bad_seed", "The seed must be a whole number from 0, or empty.")
-    return seed
 
 
 def _spoken(accepted: str) -> Language:

@@ -5,6 +5,7 @@ Knows Gradio's components. Does not know what the handlers do or what the words 
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from chat.acceptance import Acceptance
 from chat.assistant import Assistant
 from chat.conversation import DEFAULT_TURNS
 from chat.engine.base import Sampling
+from chat.pair import Paired
 from chat.ui import kept_panel, panels, report_panel, search_panel
 from chat.ui.api import Api
 from chat.ui.desk import Desk
@@ -34,10 +36,10 @@ from chat.ui.upload import MOST_MEGABYTES, upload
 from chat.wording import Language
 
 ENGINE = "engine"
-"""Reports and searches by name, which Gradio lets in as many at a time as the engine answers."""
+"""Searches by name, which Gradio lets in as many at a time as the engine answers."""
 
 LINE = "line"
-"""Questions: all come in at once and stand in the assistant's own line, which knows their places and refuses in words."""
+"""Questions and reports: all come in at once and stand in the assistant's own line, which knows their places and refuses."""
 
 AT_ONCE = 160
 """Threads: what the line may hold, and room beside it for whoever is refused, uploads or looks."""
@@ -70,6 +72,7 @@ def build(
 
     `acceptance` says when a hit of a search is believed; None is the careful default.
     """
+    about = replace(about, base=assistant.base.engine.name) if isinstance(assistant, Paired) else about
     handlers = Handlers(assistant, about, language, max_pixels)
     keeping = Keeping(assistant, handlers)
     searching = Searching(assistant, about, acceptance or Acceptance(), max_pixels)
@@ -94,7 +97,6 @@ def build(
         drawn = [talk, views, window, prompt, found]
         placed = [image, report, *drawn]
         everything = [desk, bar, search, viewer, *placed, model, foot, *controls.all, kept]
-        at_engine: dict[str, Any] = {"concurrency_id": ENGINE, "concurrency_limit": at_once, **HIDDEN}
         in_line: dict[str, Any] = {"concurrency_id": LINE, "concurrency_limit": AT_ONCE, **HIDDEN}
         _wire_whole(page, (bar, kept), handlers, keeping, desk, everything)
         inputs = [desk, *controls.inputs]
@@ -102,7 +104,7 @@ def build(
         found.switch(handlers.switch, desk, found, queue=False, **HIDDEN)
         _wire_search((search, image, talk), viewer, handlers, searching, desk, at_once)
         _wire_talk(talk, handlers, desk, drawn, inputs, in_line)
-        _wire_report(report, Reporting(assistant), [desk, *controls.inputs[:4]], at_engine)
+        _wire_report(report, Reporting(assistant), [desk, *controls.inputs[:4]], in_line)
     page.queue(max_size=MOST_WAITING)
     built: gr.Blocks = page
     return built
@@ -155,6 +157,8 @@ def _wire_talk(
         )
     for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo)):
         event(act, desk, drawn, queue=False, **HIDDEN)
+    talk.vote(handlers.vote, desk, talk, queue=False, **HIDDEN).then(handlers.prepare, inputs, **HIDDEN)
+    talk.pin(handlers.pin, desk, queue=False, **HIDDEN).then(handlers.prepare, inputs, **HIDDEN)
     talk.clear(handlers.clear, desk, drawn, queue=False, **HIDDEN).then(handlers.prepare, inputs, **HIDDEN)
 
 
@@ -175,12 +179,10 @@ def _wire_search(
     viewer.open(searching.look_into, desk, viewer, **HIDDEN)
 
 
-def _wire_report(report: Any, reporting: Reporting, inputs: list[Any], at_engine: dict[str, Any]) -> None:
+def _wire_report(report: Any, reporting: Reporting, inputs: list[Any], in_line: dict[str, Any]) -> None:
     """The report's own events; `inputs` are the desk and what an answer is sampled with."""
     desk = inputs[0]
-    report.write(reporting.accept, desk, [desk, report], queue=False, **HIDDEN).then(
-        reporting.write, inputs, report, **at_engine
-    )
+    report.write(reporting.accept, desk, [desk, report], queue=False, **HIDDEN).then(reporting.write, inputs, report, **in_line)
     report.stop(reporting.stop, desk, report, queue=False, **HIDDEN)
     report.save(reporting.save, desk, report, **HIDDEN)
 
@@ -232,9 +234,9 @@ def _api(api: Api, desk: gr.State, at_once: int, acceptance: Acceptance) -> None
         result, cleared = gr.JSON(label="result"), gr.JSON(label="cleared")
         ask, examine, report, clear = gr.Button(), gr.Button(), gr.Button(), gr.Button()
     at_engine: dict[str, Any] = {"concurrency_id": ENGINE, "concurrency_limit": at_once}
+    in_line: dict[str, Any] = {"concurrency_id": LINE, "concurrency_limit": AT_ONCE}
     ask.click(
-        api.ask, [image, question, desk, options], [result, desk], api_name="ask",
-        concurrency_id=LINE, concurrency_limit=AT_ONCE,
+        api.ask, [image, question, desk, options], [result, desk], api_name="ask", **in_line,
         api_description="Ask about an image; null continues the conversation about the last one.",
     )  # fmt: skip
     examine.click(
@@ -242,7 +244,7 @@ def _api(api: Api, desk: gr.State, at_once: int, acceptance: Acceptance) -> None
         api_description="What the classifier says about an image, or why it says nothing.",
     )  # fmt: skip
     report.click(
-        api.report, [image, language, desk, options], result, api_name="report", **at_engine,
+        api.report, [image, language, desk, options], result, api_name="report", **in_line,
         api_description="A report about an image, in ko or en; null is about the session's own image.",
     )  # fmt: skip
     forgetting = "Forget this session's image and conversation."

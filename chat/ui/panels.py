@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chat.assistant import Answer
 from chat.engine.address import Address
@@ -18,6 +18,9 @@ from chat.ui.words import WORDS, explain, word
 from chat.wording import Language
 from chat.writer import for_writer
 
+if TYPE_CHECKING:
+    from chat.engine.devices import Fit
+
 Value = dict[str, Any]
 
 
@@ -25,7 +28,8 @@ Value = dict[str, Any]
 class About:
     """The model that answers, as it was resolved on this machine, or the address to which pictures and text go.
 
-    `writer` is the name of a second model that writes, `writer_address` the one to which text alone goes.
+    `writer` is the name of a second model that writes, `writer_address` the one to which text alone goes; `base` is what
+    `name` is an adapter of, where it is one; `fit` is why it is in 16 bits or in 4, where memory decided it.
     """
 
     name: str
@@ -36,10 +40,16 @@ class About:
     address: Address | None = None
     writer: str = ""
     writer_address: Address | None = None
+    base: str = ""
+    fit: "Fit | None" = None
 
     @property
     def names(self) -> str:
-        return " + ".join(filter(None, (self.name, self.writer)))
+        return " + ".join(filter(None, (self.base, self.name, self.writer)))
+
+    def answering(self, is_adapted: bool) -> str:
+        """Which of a pair answers."""
+        return self.name if is_adapted else self.base
 
     def notice(self, language: Language) -> list[str]:
         """What a person should know about it, and how to get another; then the same of the writer."""
@@ -88,7 +98,7 @@ def _talk(desk: Desk, model: About) -> Value:
     return {
         "words": WORDS[language],
         "items": [
-            _item(e, total - place <= seen, language) | _beside(desk, e, place == total - 1)
+            _item(e, total - place <= seen, language, model) | _beside(desk, e, place == total - 1, model)
             for place, e in enumerate(desk.exchanges)
         ],
         "is_busy": desk.is_answering,
@@ -102,12 +112,15 @@ def _talk(desk: Desk, model: About) -> Value:
         "remembers": word("remembers", language, kept=kept, limit=desk.conversation.limit),
         "token_use": word("token_use", language, used=used, limit=model.context_tokens),
         "region": desk.region.corners if desk.region else [],
+        "pinned": desk.pinned,
+        "voices": [model.base, model.name] if model.base else [],
+        "is_adapted": desk.is_adapted,
     }
 
 
-def _item(exchange: Exchange, is_remembered: bool, language: Language) -> Value:
+def _item(exchange: Exchange, is_remembered: bool, language: Language, model: About) -> Value:
     answer, is_busy = exchange.answer, exchange.state in ("waiting", "answering")
-    facts: list[str] = []
+    facts = [model.answering(exchange.is_adapted)] if model.base else []
     if answer and exchange.state != "waiting":
         facts.append(word("first_token", language, seconds=f"{answer.first_token_seconds:.2f}"))
         if answer.tokens_per_second:
@@ -126,20 +139,28 @@ def _item(exchange: Exchange, is_remembered: bool, language: Language) -> Value:
     }
 
 
-def _beside(desk: Desk, exchange: Exchange, is_last: bool) -> Value:
-    """The same question without the evidence: whether it can be asked, or what came of it."""
+def _beside(desk: Desk, exchange: Exchange, is_last: bool, model: About) -> Value:
+    """The same question without the evidence, or of the other model: whether it can be asked, or what came of it."""
     aside, sampling = exchange.aside, exchange.request.sampling if exchange.request else None
-    can_compare = is_last and not desk.is_answering and desk.can_compare(exchange)
+    is_free = is_last and not desk.is_answering
+    can = {
+        "can_compare": is_free and desk.can_compare(exchange),
+        "can_pair": is_free and bool(model.base) and desk.can_compare(exchange, "model"),
+    }
     if aside is None:
-        return {"can_compare": can_compare, "aside": None}
+        return can | {"aside": None}
     by_chance = bool(sampling and sampling.temperature and sampling.seed is None)
+    titles = [word(key, desk.language) for key in ("with_evidence", "without_evidence")]
+    if aside.less == "model":
+        titles = [model.answering(is_adapted) for is_adapted in (exchange.is_adapted, not exchange.is_adapted)]
     told = {
+        "titles": titles,
         "answer": aside.answer.text if aside.answer else "",
         "doing": _doing(aside, desk.language),
         "state": aside.state,
         "note": " ".join(word(key, desk.language) for key in ["aside_note", *["aside_chance"] * by_chance]),
     }
-    return {"can_compare": can_compare, "aside": told}
+    return can | {"aside": told}
 
 
 def _trouble(answer: Answer, language: Language) -> str:
@@ -188,7 +209,7 @@ def prompt(desk: Desk) -> str:
     digest = f'<p class="hash"><b>{label}</b> <code>{last.prompt_hash}</code></p>'
     shown = f'<pre class="prompt">{escape(last.prompt_text)}</pre>{digest}'
     aside = desk.exchanges[-1].aside if desk.exchanges else None
-    if aside and aside.answer:
+    if aside and aside.answer and aside.less == "evidence":  # the other of a pair is sent the very same
         title = escape(word("without_evidence", desk.language))
         shown += f'<p><b>{title}</b></p><pre class="prompt">{escape(aside.answer.prompt_text)}</pre>'
     if last.brief:
@@ -206,6 +227,9 @@ def about(desk: Desk, model: About) -> str:
     if model.writer:
         where = [model.writer_address.url] if model.writer_address else []
         facts = {**facts, "writer": " · ".join([model.writer, *where])}
+    if fit := model.fit:
+        gigabytes = {"needed": f"{fit.needed / 1e9:.1f}", "free": f"{fit.free / 1e9:.1f}"}
+        facts = {**facts, "memory": word("memory_four" if fit.four_bit else "memory_sixteen", language, **gigabytes)}
     rows = "".join(f"<dt>{escape(word(key, language))}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
     return "".join(f"<p>{escape(line)}</p>" for line in model.notice(language)) + f'<dl class="facts">{rows}</dl>'
 

@@ -22,6 +22,7 @@ def report(desk: Desk) -> Value:
     written = draft.report
     done = min(len(written.sections), len(SECTIONS) - 1) + 1 if written else 1
     writing = word("report_writing", language, done=done, all=len(SECTIONS))
+    writing = word("in_line", language, ahead=draft.ahead) if draft.ahead else writing
     return {
         "words": WORDS[language],
         "drawn": time.time_ns() // 1000,

@@ -13,13 +13,16 @@ from typing import Any, cast
 import gradio as gr
 
 from chat.assistant import Assistant, RequestError
+from chat.engine.base import EngineError
+from chat.line import LineError
 from chat.report.export import KINDS, Kind, export
 from chat.report.sheet import Weights, overlay_of
 from chat.report.write import write_report
 from chat.ui import report_panel
+from chat.ui.asked import to_sampling
 from chat.ui.desk import Desk, Draft
 from chat.ui.diary import log_bug
-from chat.ui.handlers import to_sampling
+from chat.wording import SECTIONS
 
 SECONDS_BETWEEN_DRAWINGS = 0.1
 
@@ -35,9 +38,13 @@ class Reporting:
         self.assistant = assistant
 
     def accept(self, desk: Desk) -> tuple[Desk, Value]:
-        """A report was asked for: it waits for the model, as any question does."""
+        """A report was asked for: it stands in the line, as any question does; if it cannot, what there was stays."""
         if desk.study and desk.report.state not in ("waiting", "writing"):
-            desk.report = Draft("waiting", study=desk.study, evidence=desk.told_evidence)
+            try:
+                self.assistant.line.check(desk.session)
+                desk.report = Draft("waiting", study=desk.study, evidence=desk.told_evidence)
+            except LineError as error:
+                desk.report.trouble = error
         return desk, report_panel.report(desk)
 
     def stop(self, desk: Desk) -> Value:
@@ -45,6 +52,7 @@ class Reporting:
         desk.report.is_stopped = True
         if desk.report.state == "waiting":
             desk.report = Draft()
+        self.assistant.line.stop(f"{desk.session} report")
         return report_panel.report(desk)
 
     def write(self, desk: Desk, temperature: float, top_p: float, most: float, seed: str) -> Iterator[Value]:
@@ -56,15 +64,17 @@ class Reporting:
         draft.state = "writing"
         try:
             sampling = to_sampling(temperature, top_p, most, seed)
-            steps = write_report(self.assistant, draft.study, draft.evidence, desk.language, sampling, session)
-            with closing(cast(Any, steps)):
-                for draft.report in steps:
+            report = write_report(self.assistant, draft.study, draft.evidence, desk.language, sampling, session)
+            steps = self.assistant.line.lead(session, cast(Any, report), len(SECTIONS))
+            with closing(steps):
+                for step in steps:
                     if draft.is_stopped:
                         break
+                    draft.ahead, draft.report = (step, None) if isinstance(step, int) else (0, step)
                     if time.perf_counter() - drawn >= SECONDS_BETWEEN_DRAWINGS:
                         yield report_panel.report(desk)
                         drawn = time.perf_counter()
-        except RequestError as error:
+        except (RequestError, EngineError) as error:
             draft.trouble = error
         except Exception as error:
             log_bug(error)

@@ -23,10 +23,16 @@ const fromRegion = make("button", { type: "button", class: "chip", onclick: () =
 const text = make("input", { type: "text", autocomplete: "off", maxlength: "400", onkeydown: (event) => event.key === "Enter" && !event.isComposing && begin("find") });
 const budget = make("input", { type: "number", min: "1", step: "1", inputmode: "numeric" });
 const budgetName = make("span");
+const seconds = make("input", { type: "number", min: "1", step: "any", inputmode: "decimal" });
+const secondsName = make("span");
 const start = make("button", { type: "button", class: "start", onclick: () => begin("find") });
 const form = make("div", { class: "form", hidden: true },
   make("div", { class: "given" }, slot, drop, fromRegion), text,
-  make("div", { class: "last" }, make("label", {}, budgetName, budget), start));
+  make("div", { class: "last" }, make("label", {}, budgetName, budget), make("label", {}, secondsName, seconds), start));
+
+const normalsPicker = make("input", { type: "file", multiple: true, accept: picker.accept, class: "picker", tabindex: "-1", "aria-hidden": "true" });
+const normals = make("button", { type: "button", class: "chip", "data-takes-files": true, onclick: () => normalsPicker.click() });
+const dropNormals = button("close", "bare", () => trigger("refer", { kind: "no_normals" }));
 
 const verdict = make("b");
 const stop = button("stop", "ghost", () => trigger("stop"));
@@ -36,7 +42,7 @@ const hitsHint = make("small");
 const hits = make("div", { class: "hits" });
 const status = make("div", { class: "outcome", role: "status", hidden: true }, make("header", {}, verdict, stop), meter, notes, hitsHint, hits);
 const trouble = make("p", { class: "trouble", role: "alert", hidden: true });
-element.replaceChildren(make("section", { class: "search" }, picker, tools, form, trouble, status));
+element.replaceChildren(make("section", { class: "search" }, picker, normalsPicker, tools, make("div", { class: "given" }, normals, dropNormals), form, trouble, status));
 
 let current = {};
 let isUnfolded = false;
@@ -45,24 +51,35 @@ const unfold = () => {
   draw(true);
   if (isUnfolded) text.focus({ preventScroll: true });
 };
-const begin = (kind) => opened().then(() => trigger("begin", { kind, text: text.value, budget: budget.value }));
-const refer = async (file) => {
-  if (!file) return;
+const begin = (kind) => opened().then(() => trigger("begin", { kind, text: text.value, budget: [budget.value, seconds.value && `${seconds.value}s`].filter(Boolean).join(" ") }));
+const send = async (file) => {
+  const plain = new File([file], Math.random().toString(36).slice(2), { type: "application/octet-stream" });
+  return (await upload(plain)).path;
+};
+const refer = async (files, said) => {
+  if (!files?.length) return;
   try {
-    const plain = new File([file], Math.random().toString(36).slice(2), { type: "application/octet-stream" });
-    const { path } = await upload(plain);
+    const paths = [];
+    for (const file of files) paths.push(await send(file));
     await opened();
-    trigger("refer", { kind: "file", path });
+    trigger("refer", said(paths));
   } catch {
     trouble.hidden = false;
     setText(trouble, current.lost);
   }
 };
-picker.addEventListener("change", () => {
-  refer(picker.files[0]);
-  picker.value = "";
-});
-slot.addEventListener("drop", (event) => refer(event.dataTransfer?.files[0]));
+const reference = ([path]) => ({ kind: "file", path });
+// One more than may be given is sent, so that the server says what the most is.
+const unharmed = (paths) => ({ kind: "normals", paths });
+const takes = (input, node, most, said) => {
+  input.addEventListener("change", () => {
+    refer([...input.files].slice(0, most), said);
+    input.value = "";
+  });
+  node.addEventListener("drop", (event) => refer([...(event.dataTransfer?.files || [])].slice(0, most), said));
+};
+takes(picker, slot, 1, reference);
+takes(normalsPicker, normals, 13, unharmed);
 
 // Boxes in hundredths of the image, so that they lie right however large it is shown.
 const put = (node, [left, top, right, bottom], [width, height]) => {
@@ -96,7 +113,14 @@ const drawTools = ({ said }, isBusy) => {
   tools.setAttribute("aria-label", said.tools);
   findTool.setAttribute("aria-expanded", isUnfolded);
 };
-const drawForm = ({ said, reference, has_region, passes }) => {
+const drawNormals = ({ normals: { count, title, hint, remove } }, isBusy) => {
+  normals.disabled = isBusy;
+  setText(normals, title);
+  normals.title = hint;
+  dropNormals.hidden = !count || isBusy;
+  label(dropNormals, remove);
+};
+const drawForm = ({ said, reference, has_region, passes, seconds_name }) => {
   form.hidden = !isUnfolded;
   picture.hidden = drop.hidden = !reference;
   if (reference && picture.getAttribute("src") !== reference) picture.src = reference;
@@ -111,6 +135,7 @@ const drawForm = ({ said, reference, has_region, passes }) => {
   text.setAttribute("aria-label", said.description);
   budget.placeholder = String(passes);
   setText(budgetName, said.budget);
+  setText(secondsName, seconds_name);
   setText(start, said.start);
 };
 const drawOutcome = ({ said, words, state, progress, notes: lines, marks }, isBusy) => {
@@ -141,6 +166,7 @@ const draw = (isOwn = false) => {
   if (!value.can_search || isBusy) isUnfolded = false;
   setText(verdict, value.verdict);
   drawTools(value, isBusy);
+  drawNormals(value, isBusy);
   drawForm(value);
   drawOutcome(value, isBusy);
   trouble.hidden = !value.trouble;

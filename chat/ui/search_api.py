@@ -6,13 +6,15 @@ Knows desks, uploads and Gradio's endpoints. Does not know how anything is found
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData, ListFiles
 
 from chat.acceptance import Acceptance
 from chat.assistant import RequestError
 from chat.finding import Wanted, check, find, read_budget
 from chat.ui.api import Api, last_heard, told
 from chat.ui.desk import Desk
-from chat.ui.upload import upload
+from chat.ui.searching import learn
+from chat.ui.upload import take, upload
 from chat.wording import Language, language_of
 from vision.anomaly import inspect
 from vision.study import Study, read_study
@@ -28,7 +30,7 @@ class SearchApi:
     def find(
         self, image: bytes | None, reference: bytes | None, text: str | None, budget: object, desk: Desk, caller: gr.Request
     ) -> dict[str, object]:
-        """The search's end; `budget` is a number of looks, 24 where null, or seconds as "30s"."""
+        """The search's end; `budget` is a number of looks, 24 where null, or seconds as "30s", or both as "24 30s"."""
         language: Language = language_of(text or "")
         self.api.meet(desk, caller)
         with told(lambda: language), self.api.alone(desk):
@@ -38,17 +40,29 @@ class SearchApi:
             check(study, wanted)
             return last_heard(find(self.api.assistant, study, wanted, self.acceptance, desk.session)).result()
 
-    def inspect(self, image: bytes | None, desk: Desk, caller: gr.Request) -> dict[str, object]:
-        """The odd places of an image, best first; `repeating` is false where there is nothing to compare."""
-        self.api.meet(desk, caller)
-        with told(lambda: "en"):
+    def inspect(
+        self, image: bytes | None, desk: Desk, normal: list[str] | None = None, caller: gr.Request | None = None
+    ) -> dict[str, object]:
+        """The odd places of an image, best first; `repeating` is false where there is nothing to compare.
+
+        `normal` are files of images without a defect, to compare with too.
+        """
+        if caller is not None:
+            self.api.meet(desk, caller)
+        with told(lambda: "en"), self.api.alone(desk):
+            files = [take(path) for path in normal or ()]
             study = self._study(image, desk)
             if study is None:
                 raise RequestError("no_image", "Add an image first.")
-            return inspect(study.image).result()
+            return inspect(study.image, learn(files, self.api.max_pixels).memory if files else None).result()
 
     def _study(self, image: bytes | None, desk: Desk) -> Study | None:
         return desk.study if image is None else read_study(image, self.api.max_pixels)
+
+
+def _files_of(payload: ListFiles | FileData | None) -> list[str]:
+    """Where they lie in the vault, from which they are taken by whoever is called."""
+    return [file.path for file in payload.root if isinstance(file, FileData)] if isinstance(payload, ListFiles) else []
 
 
 def add_endpoints(api: Api, desk: gr.State, at_engine: dict[str, Any], acceptance: Acceptance) -> None:
@@ -57,12 +71,14 @@ def add_endpoints(api: Api, desk: gr.State, at_engine: dict[str, Any], acceptanc
     with gr.Column(visible=False):
         image, reference = upload("image"), upload("reference")
         text, budget = gr.Textbox(label="text"), gr.JSON(label="budget")
+        normal = gr.File(label="normal", file_count="multiple")
+        normal.preprocess = _files_of  # type: ignore[method-assign]
         result, find_button, inspect_button = gr.JSON(label="result"), gr.Button(), gr.Button()
     find_button.click(
         search.find, [image, reference, text, budget, desk], result, api_name="find", **at_engine,
         api_description="Where something stands in an image: by a reference picture or a description, within a budget.",
     )  # fmt: skip
     inspect_button.click(
-        search.inspect, [image, desk], result, api_name="inspect",
+        search.inspect, [image, desk, normal], result, api_name="inspect",
         api_description="The odd one out in rows of like parts, such as a broken insulator disc.",
     )  # fmt: skip

@@ -4,15 +4,18 @@ Knows desks, lookups and words. Does not know components, events or how anything
 """
 
 import time
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from chat.finding import PASSES
+from chat.finding import MOST_PASSES, PASSES
 from chat.ui.desk import Desk
 from chat.ui.lookup import Lookup
 from chat.ui.pictures import PREVIEW_SIDE, THUMBNAIL_SIDE, TILE_OVERLAP, TILE_SIDE, data_url
 from chat.ui.search_words import SAID, said
 from chat.ui.words import WORDS, explain
 from chat.wording import Language
+from vision.anomaly import Memory
 
 Value = dict[str, Any]
 
@@ -20,11 +23,23 @@ LEAST_RANKED = 12
 """How many of the places that rank highest are marked: the page is for the eye, the search for the rest."""
 
 
+@dataclass(frozen=True)
+class Normals:
+    """How many normal images a person gave, and what is remembered of them."""
+
+    count: int
+    memory: Memory
+
+
+NORMALS: WeakKeyDictionary[Desk, Normals] = WeakKeyDictionary()
+"""What a desk's inspections compare with. Like a search's reference it stays for the next image."""
+
+
 def search(desk: Desk, trouble: Exception | None = None) -> Value:
     """The tools and the last lookup, of the image on the desk."""
     with desk.lock:
         lookup, language, reference = desk.lookup, desk.language, desk.reference
-        trouble = trouble or lookup.trouble
+        trouble, normals = trouble or lookup.trouble, NORMALS.get(desk)
         return {
             "words": WORDS[language],
             "said": SAID[language],
@@ -33,6 +48,13 @@ def search(desk: Desk, trouble: Exception | None = None) -> Value:
             "has_region": desk.region is not None,
             "reference": data_url(reference, THUMBNAIL_SIDE) if reference else "",
             "passes": PASSES,
+            "seconds_name": said("seconds", language),
+            "normals": {
+                "count": normals.count if normals else 0,
+                "title": said("normals_given", language, count=normals.count) if normals else said("normals", language),
+                "hint": said("normals_hint", language),
+                "remove": said("normals_remove", language),
+            },
             "state": lookup.state,
             "progress": _progress(lookup),
             "verdict": _verdict(lookup, language),
@@ -58,9 +80,10 @@ def viewer(desk: Desk, is_open: bool = False) -> Value:
 
 def _progress(lookup: Lookup) -> float:
     """0 to 1; ranking is worth the first third, and without a reference next to nothing."""
-    if not lookup.wanted or not lookup.is_busy:
+    found, wanted = lookup.search, lookup.wanted
+    if not wanted or not lookup.is_busy:
         return 0.0
-    return lookup.search.ranked / 3 + 2 / 3 * min(1.0, lookup.search.passes / lookup.wanted.passes)
+    return found.ranked / 3 + 2 / 3 * min(1.0, max(found.passes / wanted.passes, found.seconds / (wanted.seconds or 1e9)))
 
 
 def _verdict(lookup: Lookup, language: Language) -> str:
@@ -71,7 +94,9 @@ def _verdict(lookup: Lookup, language: Language) -> str:
     if state == "running" and lookup.wanted:
         if found.ranked < 1:
             return said("ranking", language, percent=int(100 * found.ranked))
-        return said("asking", language, passes=found.passes, budget=lookup.wanted.passes)
+        if lookup.wanted.passes < MOST_PASSES:
+            return said("asking", language, passes=found.passes, budget=lookup.wanted.passes)
+        return said("asking_for", language, passes=found.passes, seconds=int(found.seconds))
     if state == "running":
         return said("inspecting", language)
     if lookup.trouble:

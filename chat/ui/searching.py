@@ -6,7 +6,7 @@ Knows desks, the search's iterator and Gradio's events. Does not know how anythi
 import base64
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -24,13 +24,15 @@ from chat.ui.diary import log_bug, log_refusal
 from chat.ui.lookup import Lookup
 from chat.ui.panels import About, Value
 from chat.ui.pictures import Pyramid
+from chat.ui.search_panel import Normals
 from chat.ui.stage_panel import stage
 from chat.ui.upload import take
-from vision.anomaly import inspect
+from vision.anomaly import inspect, remember
 from vision.study import StudyError, read_study
 from vision.tiling import cut
 
 SECONDS_BETWEEN_DRAWINGS = 0.15
+MOST_NORMALS = 12
 
 LIBRARY = Path(__file__).parent / "vendor" / "openseadragon.min.js"
 
@@ -38,6 +40,25 @@ log = logging.getLogger(__name__)
 
 Drawing = tuple[Any, ...]
 """The new values of (search, stage, talk)."""
+
+
+def learn(files: Sequence[bytes], max_pixels: int) -> Normals:
+    """What files of normal images show that repeats. Raises RequestError for too many, too large, or nothing repeating;
+    StudyError for what is no image.
+    """
+    if not 1 <= len(files) <= MOST_NORMALS:
+        raise RequestError("many_normals", f"Give 1 to {MOST_NORMALS} normal images.", most=MOST_NORMALS)
+    images, left = [], max_pixels
+    for file in files:
+        images.append(read_study(file, max_pixels).image)
+        left -= images[-1].width * images[-1].height
+        if left < 0:
+            limit = f"The normal images have more than {max_pixels:,} pixels together; give fewer or smaller ones."
+            raise RequestError("large_normals", limit, limit=max_pixels)
+    memory = remember(images)
+    if memory is None:
+        raise RequestError("no_normal", "Nothing repeats in the normal images; choose others.")
+    return Normals(len(files), memory)
 
 
 class Searching:
@@ -55,12 +76,21 @@ class Searching:
 
     def draw_both(self, desk: Desk) -> tuple[Value, Value]:
         """The search panel and the viewer, of an image that has just come or gone."""
+        if desk.study is None:
+            search_panel.NORMALS.pop(desk, None)
         return search_panel.search(desk), search_panel.viewer(desk)
 
     def refer(self, desk: Desk, event: gr.EventData) -> Value:
-        """A reference picture was given: a file, or the part of the image that is chosen; or it was taken away."""
+        """A reference picture was given: a file, or the part of the image that is chosen; or it was taken away.
+
+        Or normal images for an inspection were given, or taken away.
+        """
         try:
-            if event.kind == "file":
+            if event.kind == "normals":
+                search_panel.NORMALS[desk] = learn([take(str(path)) for path in event.paths], self.max_pixels)
+            elif event.kind == "no_normals":
+                search_panel.NORMALS.pop(desk, None)
+            elif event.kind == "file":
                 desk.reference = read_study(take(str(event.path)), self.max_pixels).image
             elif event.kind == "region" and desk.study and desk.region:
                 desk.reference = cut(desk.study.image, desk.region).image
@@ -109,7 +139,8 @@ class Searching:
         try:
             yield search_panel.search(desk), gr.skip(), gr.skip()
             if lookup.wanted is None:
-                lookup.inspection = inspect(lookup.study.image)
+                normals = search_panel.NORMALS.get(desk)
+                lookup.inspection = inspect(lookup.study.image, normals.memory if normals else None)
             else:
                 for _ in self._follow(lookup, f"{desk.session} page"):
                     yield search_panel.search(desk), gr.skip(), gr.skip()

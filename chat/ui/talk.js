@@ -1,6 +1,10 @@
 // The talk: what was said, what is being said, and the place to say more.
 // Knows its own value. Does not know images, models or how an answer comes about. All that people or models wrote is set as text.
 
+const report = make("textarea", { rows: "5", autocomplete: "off" });
+const pin = make("details", { class: "pin" }, make("summary"), make("p"), report);
+const voice = (is_adapted) => make("button", { type: "button", onclick: () => trigger("vote", { is_adapted }) });
+const voices = make("div", { class: "voices", role: "group", hidden: true }, voice(false), voice(true));
 const log = make("div", { class: "log", role: "log", "aria-live": "off", tabindex: "0" });
 const welcome = make("div", { class: "welcome" }, mark(), make("h2"), make("p"), make("div", { class: "chips" }), make("small"));
 const spoken = make("div", { class: "unseen", role: "status", "aria-live": "polite" });
@@ -19,13 +23,14 @@ const clear = button("clear", "ghost clear", () => trigger("clear"));
 const memory = make("div", { class: "memory" }, dots, remembers, tokens, make("span", { class: "space" }), keys, clear);
 const field = make("div", { class: "field" }, input, send);
 const composer = make("div", { class: "composer" }, trouble, editing, part, field, memory);
-element.replaceChildren(make("section", { class: "talk" }, make("div", { class: "scroll" }, welcome, log), composer, spoken));
+element.replaceChildren(make("section", { class: "talk" }, make("div", { class: "head" }, pin, voices), make("div", { class: "scroll" }, welcome, log), composer, spoken));
 const scroll = element.querySelector(".scroll");
 
 let current = {};
 const value = () => current;
 let isEditing = false;
 let drafts = 0;
+let pinned = "";
 let wasBusy = false;
 
 const grow = () => {
@@ -46,7 +51,7 @@ const edit = (on) => {
 const submit = (text = input.value) => {
   if (value().is_busy || !text.trim()) return;
   const event = isEditing ? "edit" : "ask";
-  opened().then(() => trigger(event, { text }));
+  opened().then(() => trigger(event, { text, pinned: report.value }));
   isEditing = false;
   editing.hidden = true;
 };
@@ -64,6 +69,7 @@ const copy = async (text, node) => {
 };
 
 input.addEventListener("input", grow);
+report.addEventListener("change", () => opened().then(() => trigger("pin", { pinned: report.value })));
 input.addEventListener("keydown", (event) => {
   // While a Hangul syllable is being composed, Enter belongs to the input method.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
@@ -87,7 +93,8 @@ const newTurn = () => {
     button("redo", "ghost last", () => trigger("regenerate")),
     button("edit", "ghost last", () => edit(true)),
     button("undo", "ghost last", () => trigger("undo")),
-    button("compare", "ghost last", () => trigger("compare")));
+    button("compare", "ghost last", () => trigger("compare", { less: "evidence" })),
+    button("pair", "ghost last", () => trigger("compare", { less: "model" })));
   const tail = make("div", { class: "tail" }, make("span", { class: "facts" }), actions);
   return make("article", { class: "turn" }, make("div", { class: "line" }, make("span")), question,
     make("div", { class: "pair" }, answer, aside), tail);
@@ -105,7 +112,7 @@ const drawSeen = (node, item, words) => {
   setText(node.children[1], item.observations);
 };
 
-// The same question without the evidence, beside the answer.
+// The same question without the evidence, or answered by the other model, beside the answer.
 const drawAside = (pair, aside, words) => {
   const [answer, node] = pair.children;
   const [title, text, note] = node.children;
@@ -113,8 +120,8 @@ const drawAside = (pair, aside, words) => {
   node.hidden = answer.firstChild.hidden = !aside;
   if (!aside) return;
   const isBusy = aside.state === "waiting" || aside.state === "answering";
-  setText(answer.firstChild, words.with_evidence);
-  setText(title, words.without_evidence);
+  setText(answer.firstChild, aside.titles[0]);
+  setText(title, aside.titles[1]);
   setText(text, aside.answer || (isBusy ? aside.doing : ""));
   node.dataset.isEmpty = !aside.answer;
   setText(note, [words[NOTES[aside.state]], aside.note].filter(Boolean).join(" · "));
@@ -141,9 +148,31 @@ const drawTurn = (node, item, before, isLast, { words, is_busy }) => {
   drawAside(pair, item.aside, words);
   setText(facts, item.facts.join(" · "));
   actions.hidden = isBusy || (isLast && is_busy);
-  ["copy", "regenerate", "edit", "undo", "compare"].forEach((name, place) => label(actions.children[place], words[name]));
-  actions.lastChild.hidden = !item.can_compare;
+  const names = ["copy", "regenerate", "edit", "undo", "compare", "side_by_side"];
+  names.forEach((name, place) => label(actions.children[place], words[name]));
+  actions.children[4].hidden = !item.can_compare;
+  actions.children[5].hidden = !item.can_pair;
   node.classList.toggle("is-last", isLast);
+};
+
+// What stands above the conversation: a report that stays in the prompt, and which of two models answers next.
+const drawHead = ({ words, voices: names, is_adapted, ...now }) => {
+  if (now.pinned !== pinned) {
+    pinned = now.pinned;
+    if (!pinned || document.activeElement !== report) report.value = pinned; // else more is being written
+  }
+  setText(pin.children[0], pinned ? words.pin_on : words.pin);
+  pin.classList.toggle("on", Boolean(pinned));
+  setText(pin.children[1], words.pin_hint);
+  report.setAttribute("aria-label", words.pin);
+  voices.hidden = !names.length;
+  voices.setAttribute("aria-label", words.answers_next);
+  names.forEach((name, place) => {
+    const node = voices.children[place];
+    setText(node, name);
+    node.title = name;
+    node.setAttribute("aria-pressed", Boolean(place) === is_adapted);
+  });
 };
 
 const drawDots = ({ kept, limit }) => {
@@ -218,6 +247,7 @@ const draw = () => {
   log.setAttribute("aria-label", now.words.conversation);
   log.hidden = now.items.length === 0;
   drawWelcome(now);
+  drawHead(now);
   drawComposer(now);
   if (follows || isNew) goToEnd();
   if (wasBusy && !now.is_busy) setText(spoken, now.items.at(-1)?.aside?.answer || now.items.at(-1)?.answer || "");
