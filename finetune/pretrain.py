@@ -63,7 +63,7 @@ PROJECTOR_RATE = 0.02
 projector forgets within a few pages what `finetune.bridge` has laid into it."""
 UNSEEN_PAGE = 1000
 """The page to validate by, of a book of its own."""
-WARM_UP, DECAY = 0.01, 0.25
+WARM_UP, DECAY = 0.01, 0.45
 """Parts of the language stage in which the learning rate rises, and falls (warm-up, stable, decay; Hu et al. 2024)."""
 
 
@@ -219,7 +219,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
     parser.add_argument("--tower-steps", type=int, default=1100)
-    parser.add_argument("--pages", type=int, default=640, help="of the language stage")
+    parser.add_argument("--pages", type=int, default=900, help="of the language stage")
     parser.add_argument("--tower-rate", type=float, default=0.0, help="learning rate of the vision tower in the last stage")
     parser.add_argument("--classifier", type=Path, default=SHIPPED, help="whose word on films that are new to it is a hint")
     parser.add_argument("--count", type=int, default=2000, help="samples: lessons to count")
