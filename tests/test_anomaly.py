@@ -101,4 +101,4 @@ def test_the_command_line_writes_a_line_per_image_and_a_table(tmp_path: Path) ->
 
 def test_a_folder_of_normal_images_without_rows_is_one_sentence(tmp_path: Path) -> None:
     Image.new("RGB", (300, 300)).save(tmp_path / "plain.png")
-    assert_refused(run("inspect", tmp_path / "plain.png", "--normal", tmp_path), "Nothing repeats in the normal images")
+    assert_refused(run("inspect", tmp_path / "plain.png", "--normal", tmp_path), "in the normal images")
