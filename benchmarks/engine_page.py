@@ -1,4 +1,4 @@
-"""The page: from a pressed Enter to the first word on the page, over what the engine takes for it: P17, in a browser on a real server.
+"""The page: from a pressed Enter to the first word on the page, over what the engine takes for it: P17, in a browser.
 
 The page is served from this process, as Hilum is. Knows the page as a person meets it. Does not know how fast the engine is.
 """
