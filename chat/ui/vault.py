@@ -35,8 +35,9 @@ for _ in range(100):
 """
 """Waits until its parent is gone, by any signal: then the kernel closes the pipe. Tries again while a thread still writes."""
 
-M_ARENA_MAX = -8
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """glibc's malloc.h"""
+OWN_PAGES_BYTES = 256 << 10
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +82,15 @@ def open_vault() -> Iterator[Path]:
 
 
 def share_freed_memory() -> None:
-    """Let any thread use again what another has freed: with an arena of its own, glibc's way, each of the many threads that
-    serve sessions holds 7 MB from the first answer that it has computed. Nothing happens where there is no glibc.
+    """Have what one conversation has freed serve the next: nothing happens where there is no glibc.
+
+    With an arena of its own, glibc's way, each of the many threads that serve sessions holds 7 MB from its first answer on; and
+    what is kept of a conversation leaves holes of its own size, unless large blocks have pages to themselves, which go back.
     """
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+        glibc = ctypes.CDLL(None)
+        glibc.mallopt(M_ARENA_MAX, 2)
+        glibc.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
 
 
 def _roots() -> list[Path]:
