@@ -37,7 +37,6 @@ _EVIDENCE = {
         "probability": "{label} 확률 {percent}%.",
         "peak": "주목 위치: 환자의 {side} 폐 {zone}.",
         "inside": "주목 지도의 {percent}%가 폐 안에 있습니다.",
-        "not_a_radiograph": "흉부 X선으로 보이지 않아 분류기를 쓰지 않았습니다.",
         "outside_population": "학습한 소아 집단 밖의 영상이라 확률은 싣지 않습니다.",
         "map_untrusted": "주목 지도는 믿을 수 없어 제외했습니다.",
     },
@@ -49,7 +48,6 @@ _EVIDENCE = {
         "probability": "Probability of {label} {percent}%.",
         "peak": "Attention peaks in the patient's {side} {zone} lung.",
         "inside": "{percent}% of the attention map lies inside the lungs.",
-        "not_a_radiograph": "This does not look like a chest X-ray, so no classifier was used.",
         "outside_population": "Outside the children it was trained on, so no probability is given.",
         "map_untrusted": "The attention map was not trustworthy and is left out.",
     },
@@ -154,7 +152,12 @@ def _peak_line(peak: Peak, language: Language) -> str:
 
 
 def evidence_lines(evidence: Evidence, language: Language) -> list[str]:
-    """The hedged lines that stand for `evidence` in a prompt; none when there is nothing to say."""
+    """The hedged lines that stand for `evidence` in a prompt; none when there is nothing to say.
+
+    Of a picture that is no film nothing is said: why the classifier kept silent is for the person, not about the picture.
+    """
+    if not evidence.is_in_domain:
+        return []
     words, names = _EVIDENCE[language], _LABELS[language]
     lines: list[str] = []
     if evidence.findings and not evidence.is_withheld and "labels" in evidence.items:

@@ -12,7 +12,8 @@ import pytest
 from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
 from chat.ui.words import ERRORS, WORDS, both, explain, word
-from chat.wording import LANGUAGES
+from chat.wording import LANGUAGES, Language, evidence_lines
+from vision.evidence import Evidence
 from vision.study import Reason, StudyError
 
 ROOT = Path(__file__).parents[1]
@@ -92,3 +93,9 @@ def test_every_word_is_used_and_every_used_word_is_there() -> None:
     assert unused == []
     asked = set(re.findall(r"words\.([a-z_]+)", code)) - {"too_large", "upload_lost", "split", "py"}
     assert sorted(asked - WORDS["en"].keys()) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_of_a_picture_that_is_no_film_the_model_is_told_nothing_by_the_classifier(language: Language) -> None:
+    refused, adult = (Evidence(notes=(note,)) for note in ("not_a_radiograph", "outside_population"))
+    assert evidence_lines(refused, language) == [] and len(evidence_lines(adult, language)) == 2
