@@ -14,7 +14,7 @@ from PIL import Image
 from chat.assistant import Answer, Looking, Request, RequestError
 from chat.conversation import Conversation
 from chat.report.write import Report
-from chat.ui.lookup import Lookup
+from chat.ui.lookup import Lookup, Normals
 from chat.ui.pictures import Eye, Layers, Pyramid
 from chat.ui.windows import Windows
 from chat.wording import Language
@@ -106,13 +106,13 @@ class Desk:
         self.told: frozenset[Item] = ITEMS
         self.report, self.lookup = Draft(), Lookup()
         self.reference: Image.Image | None = None
+        self.normals: Normals | None = None
         self.pyramid: Pyramid | None = None
         self.region: Box | None = None
         self.conversation = Conversation(limit=turns)
         self.exchanges: tuple[Exchange, ...] = ()
         self.trouble: Exception | None = None
-        self.drafts, self.draft = 0, ""
-        self.is_adapted, self.pinned = True, ""
+        self.drafts, self.draft, self.is_adapted, self.pinned = 0, "", True, ""
         self._ticket: Ticket | None = None
         self.lock = threading.RLock()
 
@@ -146,14 +146,14 @@ class Desk:
     def place(self, study: Study | None, shown: Shown = Shown(), evidence: Evidence | None = None) -> None:
         """A new image (or none) with what is known and shown of it: all under way is stopped, a new conversation begins.
 
-        The reference picture of a search stays for the next image.
+        The reference picture of a search and what an inspection compares with stay for the next image.
         """
         with self.lock:
             self.clear()
             self.report.is_stopped, self.report = True, Draft()
             self.lookup.is_stopped, self.lookup, self.pyramid = True, Lookup(), None
-            self.reference, self.eye = self.reference if study else None, self.eye.another()
-            self.study, self.shown, self.evidence, self.region = study, shown, evidence, None
+            self.reference, self.normals = (self.reference, self.normals) if study else (None, None)
+            self.study, self.shown, self.evidence, self.region, self.eye = study, shown, evidence, None, self.eye.another()
 
     def rewindow(self, before: Study, study: Study, preview: str) -> None:
         """The same image through another window, unless it has been taken away meanwhile; all else stays as it is.

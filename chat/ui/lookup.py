@@ -9,10 +9,18 @@ from typing import Literal
 
 from chat.finding import CLOSER, Search, Wanted
 from chat.ui.pictures import THUMBNAIL_SIDE, data_url, layers_of
-from vision.anomaly import Inspection
+from vision.anomaly import Inspection, Memory
 from vision.search import Hit, zoomed
 from vision.study import Study
 from vision.tiling import Box, cut
+
+
+@dataclass(frozen=True)
+class Normals:
+    """How many normal images a person gave, and what is remembered of them."""
+
+    count: int
+    memory: Memory
 
 
 @dataclass(eq=False)

@@ -4,9 +4,7 @@ Knows desks, lookups and words. Does not know components, events or how anything
 """
 
 import time
-from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from chat.finding import MOST_PASSES, PASSES
 from chat.ui.desk import Desk
@@ -15,7 +13,6 @@ from chat.ui.pictures import PREVIEW_SIDE, THUMBNAIL_SIDE, TILE_OVERLAP, TILE_SI
 from chat.ui.search_words import SAID, said
 from chat.ui.words import WORDS, explain
 from chat.wording import Language
-from vision.anomaly import Memory
 
 Value = dict[str, Any]
 
@@ -23,23 +20,11 @@ LEAST_RANKED = 12
 """How many of the places that rank highest are marked: the page is for the eye, the search for the rest."""
 
 
-@dataclass(frozen=True)
-class Normals:
-    """How many normal images a person gave, and what is remembered of them."""
-
-    count: int
-    memory: Memory
-
-
-NORMALS: WeakKeyDictionary[Desk, Normals] = WeakKeyDictionary()
-"""What a desk's inspections compare with. Like a search's reference it stays for the next image."""
-
-
 def search(desk: Desk, trouble: Exception | None = None) -> Value:
     """The tools and the last lookup, of the image on the desk."""
     with desk.lock:
         lookup, language, reference = desk.lookup, desk.language, desk.reference
-        trouble, normals = trouble or lookup.trouble, NORMALS.get(desk)
+        trouble, normals = trouble or lookup.trouble, desk.normals
         return {
             "words": WORDS[language],
             "said": SAID[language],

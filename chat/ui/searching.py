@@ -21,10 +21,9 @@ from chat.finding import Wanted, check, find, read_budget
 from chat.ui import panels, search_panel
 from chat.ui.desk import Desk
 from chat.ui.diary import log_bug, log_refusal
-from chat.ui.lookup import Lookup
+from chat.ui.lookup import Lookup, Normals
 from chat.ui.panels import About, Value
 from chat.ui.pictures import Pyramid
-from chat.ui.search_panel import Normals
 from chat.ui.stage_panel import stage
 from chat.ui.upload import take
 from vision.anomaly import inspect, remember
@@ -76,8 +75,6 @@ class Searching:
 
     def draw_both(self, desk: Desk) -> tuple[Value, Value]:
         """The search panel and the viewer, of an image that has just come or gone."""
-        if desk.study is None:
-            search_panel.NORMALS.pop(desk, None)
         return search_panel.search(desk), search_panel.viewer(desk)
 
     def refer(self, desk: Desk, event: gr.EventData) -> Value:
@@ -87,9 +84,9 @@ class Searching:
         """
         try:
             if event.kind == "normals":
-                search_panel.NORMALS[desk] = learn([take(str(path)) for path in event.paths], self.max_pixels)
+                desk.normals = learn([take(str(path)) for path in event.paths], self.max_pixels)
             elif event.kind == "no_normals":
-                search_panel.NORMALS.pop(desk, None)
+                desk.normals = None
             elif event.kind == "file":
                 desk.reference = read_study(take(str(event.path)), self.max_pixels).image
             elif event.kind == "region" and desk.study and desk.region:
@@ -139,7 +136,7 @@ class Searching:
         try:
             yield search_panel.search(desk), gr.skip(), gr.skip()
             if lookup.wanted is None:
-                normals = search_panel.NORMALS.get(desk)
+                normals = desk.normals
                 lookup.inspection = inspect(lookup.study.image, normals.memory if normals else None)
             else:
                 for _ in self._follow(lookup, f"{desk.session} page"):
