@@ -39,20 +39,20 @@ def ask_about_scene(scene: Scene, rng: Random, language: Language, turns: int, h
         following = bool(said) and speaker.chance(FOLLOWED)
         turn = follow(speaker, said) if following else None
         said.append(turn or _another(speaker, said))
-    return [replace(one.exchange, items=_items(speaker, one)) for one in said]
+    return [_singled_out(speaker, one) for one in said]
 
 
-def _items(speaker: Speaker, said: Said) -> tuple[int, ...]:
-    """What an exchange is about: an item, or those of a group."""
-    if said.index is not None:
-        return (said.index,)
-    return tuple(speaker.view.fitting(said.group)) if said.group else ()
+def _singled_out(speaker: Speaker, said: Said) -> Exchange:
+    """The exchange with what it is about: an item, or those of a group."""
+    group = speaker.view.fitting(said.group) if said.group else []
+    return replace(said.exchange, items=(said.index,) if said.index is not None else tuple(group))
 
 
 def ask_kind(scene: Scene, kind: str, rng: Random, language: Language, held_out: bool = False) -> Exchange | None:
     """One exchange of a kind of KINDS, or None when the scene cannot carry it. Raises ValueError for another kind."""
-    said = _ask(Speaker(scene, rng, language, held_out), kind)
-    return said.exchange if said else None
+    speaker = Speaker(scene, rng, language, held_out)
+    said = _ask(speaker, kind)
+    return _singled_out(speaker, said) if said else None
 
 
 def ask_boxed(scene: Scene, index: int, rng: Random, language: Language, held_out: bool = False) -> Exchange:
@@ -165,7 +165,8 @@ def _sure(speaker: Speaker, last: Said) -> Said:
     core = _core(last.exchange.answer, speaker.korean)
     key = "sure" if not speaker.korean else "sure_요" if core.endswith("요.") else "sure_다"
     answer = speaker.closed(True, key, core=core)
-    return replace(last, exchange=Exchange(speaker.question("follow_sure"), answer, "follow_sure", "yes"), doubt=None)
+    sure = Exchange(speaker.question("follow_sure"), answer, "follow_sure", "yes", parts=last.exchange.parts)
+    return replace(last, exchange=sure, doubt=None)
 
 
 def _doubt(speaker: Speaker, last: Said, attribute: str) -> Said | None:

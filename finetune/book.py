@@ -4,6 +4,7 @@ Knows lessons, tokens and patches. Does not know models. A lesson depends on not
 training reads the same book from the same page.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,19 +32,21 @@ PRIMER_PAGES, QUIZ_TURNS = 60, 12
 @dataclass(frozen=True)
 class Read:
     """A lesson as tokens. `kept` (patches,) are the patches that its first picture shows, all unless it is from the primer;
-    `looks` (answers, patches) as in `Lesson`.
+    `looks` (n, patches) are what is looked at, the first of them nothing, and `look_of` (tokens,) says which a token is about.
     """
 
     tokens: Encoded
     kept: NDArray[np.bool_]
     looks: NDArray[np.bool_]
+    look_of: NDArray[np.int64]
 
 
 class Book(Dataset[list[dict[str, torch.Tensor]]]):
     """Page `i` is the i-th `page * batch` lessons as `page` batches, lessons of like length together.
 
     A batch holds `input_ids` and `labels` (batch, length); `pixel_values` (images, 3, side, side); `kept`
-    (images, patches), false for what is left out; `looks` (batch, answers, patches), true for what a question is about.
+    (images, patches), false for what is left out; `looks` (batch, n, patches), true for what is looked at, and `look_of`
+    (batch, length) as in `Read`.
     """
 
     def __init__(self, films: Films, tokenizer: Any, image_id: int, seed: int, batch: int, page: int) -> None:
@@ -62,20 +65,45 @@ class Book(Dataset[list[dict[str, torch.Tensor]]]):
         """The first lesson of this number that is not too long."""
         rng = np.random.default_rng([self.seed, 1, lesson])
         while True:
-            read = self._quiz(rng, shown_ground(page)) if page < PRIMER_PAGES else self._whole(draw_lesson(self.films, rng))
+            read = (
+                self._quiz(rng, shown_ground(page))
+                if page < PRIMER_PAGES
+                else read_lesson(draw_lesson(self.films, rng), self.tokenizer, self.image_id)
+            )
             if len(read.tokens.ids) <= MOST_TOKENS:
                 return read
-
-    def _whole(self, lesson: Lesson) -> Read:
-        looks = np.zeros((0, PATCHES), bool) if lesson.looks is None else lesson.looks
-        tokens = encode(lesson.messages, self.tokenizer, self.image_id, PATCHES)
-        return Read(tokens, np.ones(PATCHES, bool), looks)
 
     def _quiz(self, rng: Random, ground: float) -> Read:
         """A quiz that shows the patches of a scene's items, and so much of the rest."""
         scene, lesson = draw_quiz(rng, draw_language(rng), QUIZ_TURNS)
         shares = canvas.patch_shares(scene.index)[:, :, 1:].sum(2).ravel()
-        return thin(self._whole(lesson), (shares >= LEAST_SHARE) | (rng.random(PATCHES) < ground), self.image_id)
+        return thin(
+            read_lesson(lesson, self.tokenizer, self.image_id),
+            (shares >= LEAST_SHARE) | (rng.random(PATCHES) < ground),
+            self.image_id,
+        )
+
+
+def read_lesson(lesson: Lesson, tokenizer: Any, image_id: int) -> Read:
+    tokens = encode(lesson.messages, tokenizer, image_id, PATCHES)
+    looks = np.stack([np.zeros(PATCHES, bool), *(look.patches for answer in lesson.looks for look in answer)])
+    return Read(tokens, np.ones(PATCHES, bool), looks, _looks_of(tokens, lesson, tokenizer))
+
+
+def _looks_of(tokens: Encoded, lesson: Lesson, tokenizer: Any) -> NDArray[np.int64]:
+    """(tokens,) the number of the look that each token of an answer is about, from 1; 0 for all other tokens."""
+    look_of = np.zeros(len(tokens.ids), np.int64)
+    is_answer, number = np.array(tokens.is_answer), 0
+    starts = np.flatnonzero(is_answer & ~np.roll(is_answer, 1))
+    for start, looks in zip(starts.tolist() if lesson.looks else (), lesson.looks, strict=True):
+        at = -1  # the mark of a space in front of an answer's first word
+        ends = [look.end for look in looks]
+        while start < len(look_of) and is_answer[start] and (passed := bisect_right(ends, max(0, at))) < len(looks):
+            look_of[start] = 1 + number + passed
+            at += len(tokenizer.convert_ids_to_tokens(tokens.ids[start]))
+            start += 1
+        number += len(looks)
+    return look_of
 
 
 def shown_ground(page: int) -> float:
@@ -93,7 +121,8 @@ def thin(read: Read, kept: NDArray[np.bool_], image_id: int) -> Read:
     stays = np.ones(len(tokens.ids), bool)
     stays[np.array(tokens.ids) == image_id] = kept
     ids, is_answer = np.array(tokens.ids)[stays], np.array(tokens.is_answer)[stays]
-    return Read(Encoded(tuple(ids.tolist()), tuple(is_answer.tolist()), tokens.images), kept, read.looks & kept)
+    encoded = Encoded(tuple(ids.tolist()), tuple(is_answer.tolist()), tokens.images)
+    return Read(encoded, kept, read.looks & kept, read.look_of[stays])
 
 
 def collate(group: Sequence[Read], pad_id: int) -> dict[str, torch.Tensor]:
@@ -102,16 +131,19 @@ def collate(group: Sequence[Read], pad_id: int) -> dict[str, torch.Tensor]:
     ids = torch.full((len(group), longest), pad_id)
     labels = torch.full((len(group), longest), IGNORED)
     looks = torch.zeros((len(group), max(len(one.looks) for one in group), PATCHES), dtype=torch.bool)
+    look_of = torch.zeros((len(group), longest), dtype=torch.long)
     for row, one in enumerate(group):
         n = len(one.tokens.ids)
         ids[row, :n] = torch.tensor(one.tokens.ids)
         labels[row, :n] = torch.where(torch.tensor(one.tokens.is_answer), ids[row, :n], IGNORED)
         looks[row, : len(one.looks)] = torch.from_numpy(one.looks)
+        look_of[row, :n] = torch.from_numpy(one.look_of)
     pixels = torch.stack([canvas.pixels(image) for one in group for image in one.tokens.images])
     return {
         "input_ids": ids,
         "labels": labels,
         "looks": looks,
+        "look_of": look_of,
         "kept": torch.from_numpy(np.stack([one.kept for one in group for _ in one.tokens.images])),
         "pixel_values": canvas.normalise(pixels).contiguous(memory_format=torch.channels_last),
     }

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from finetune.outlines import RING_HOLE, TILT, outline
+from finetune.outlines import RING_HOLE, TILT, blot, outline
 from vision.tiling import Box
 
 COLOURS = {
@@ -44,7 +44,7 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True)
 class Item:
-    """One shape; `box` holds the pixels that it covers by half or more."""
+    """One shape; `box` holds the pixels that it covers by half or more. A kind or colour that has no name is empty."""
 
     kind: str
     colour: str
@@ -114,14 +114,14 @@ class Easel:
                 return x, y
         return None
 
-    def draw_items(self, kinds: Sequence[Kind], sizes: Sequence[str]) -> None:
-        """Draw each item that finds a place, and leave out those that do not."""
-        for (colour, kind), size in zip(kinds, sizes, strict=True):
+    def draw_items(self, kinds: Sequence[Kind], paints: Sequence[Rgb], sizes: Sequence[str]) -> None:
+        """Draw each item that finds a place, and leave out those that do not; each is painted a little beside its paint."""
+        for (colour, kind), paint, size in zip(kinds, paints, sizes, strict=True):
             fill, edge = _stencil(self.rng, kind, round(self.longer * self.rng.uniform(*EXTENT[size])))
             place = self.find_place(*fill.size)
             if place is None:
                 continue
-            rgb = np.clip(np.add(COLOURS[colour], self.rng.integers(-9, 10, 3)), 0, 255)
+            rgb = np.clip(np.add(paint, self.rng.integers(-9, 10, 3)), 0, 255)
             self.image.paste(tuple(rgb.tolist()), place, fill)
             if edge is not None:
                 self.image.paste(tuple((rgb * 0.6).astype(int).tolist()), place, edge)
@@ -190,7 +190,7 @@ def _set_type(font: ImageFont.FreeTypeFont, text: str, stroke: int, spacing: int
 
 def _stencil(rng: np.random.Generator, kind: str, extent: int) -> tuple[Image.Image, Image.Image | None]:
     """What a shape covers and, for some, its thin edge: masks whose longer side is `extent` pixels."""
-    points = outline(kind, float(rng.uniform(-1, 1)) * TILT[kind])
+    points = outline(kind, float(rng.uniform(-1, 1)) * TILT[kind]) if kind else blot(rng)
     points = (points * 2 * extent).astype(np.float32)
     right, bottom = np.ceil(points.max(0) / 2).astype(int).tolist()
     canvas = (2 * right, 2 * bottom)
@@ -199,7 +199,7 @@ def _stencil(rng: np.random.Generator, kind: str, extent: int) -> tuple[Image.Im
     pen.polygon(corners, fill=255)
     middle = points.max(0) / 2
     hole = [tuple(p) for p in ((points - middle) * RING_HOLE + middle).tolist()]
-    if kind == "ring":
+    if kind == "ring" or (not kind and rng.random() < 0.4):
         pen.polygon(hole, fill=0)
     edge = None
     if rng.random() < 0.3:

@@ -11,6 +11,8 @@ from finetune.scene_words import COLOURS_KO, KINDS_KO, NUMBERS, SIZES_KO
 
 CLAIM = 8.0
 """How many times a token of a claim counts."""
+MARK = 3.0
+"""How many times a comma or a colon counts: in a list they say whether there is one more."""
 
 _WHOLE = frozenset(
     {
@@ -34,10 +36,12 @@ _BEGINNINGS = (
 
 
 def weigh(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
-    """(vocabulary,) weights of the tokens in the loss: CLAIM for what is part of a claim, 1 for the rest."""
+    """(vocabulary,) weights of the tokens in the loss: CLAIM for what is part of a claim, MARK for a list's, 1 for the rest."""
     weight = torch.ones(len(tokenizer))
     for piece, token in tokenizer.get_vocab().items():
         word = piece.removeprefix("\u2581").lower()
         if word in _WHOLE or word.startswith(_BEGINNINGS) or (word.isdigit() and len(word) == 1):
             weight[token] = CLAIM
+        elif word in (",", ":"):
+            weight[token] = MARK
     return weight

@@ -18,7 +18,8 @@ class Exchange:
 
     `kind` names the intent, `claim` what a right answer says in words that are the same in every language
     ("yes", "no", "red", "star", "3", "upper left", ...); None when there is nothing to check. `items` are what it is about,
-    where it singles something out, numbered as in the picture's index less one.
+    where it singles something out, numbered as in the picture's index less one. `parts` are the phrases of an answer that
+    goes through them one by one, in order, each with the items that it is about.
     """
 
     question: str
@@ -26,6 +27,7 @@ class Exchange:
     kind: str
     claim: str | None = None
     items: tuple[int, ...] = ()
+    parts: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

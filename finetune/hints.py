@@ -29,10 +29,8 @@ def draw_evidence(label: int, rng: Random, probability_of_pneumonia: float | Non
             chance = 1 - chance
         return _leaning(chance, rng), (chance > 0.5) == truth
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.5:
         return _undecided(rng, given), False
-    if kind < 0.6:
-        return Evidence(notes=("not_a_radiograph",)), False
     chance = _chance(truth != (rng.random() < 0.18), rng) if given is None else given
     if kind < 0.75:
         found = (Finding("PNEUMONIA", chance),) if rng.random() < 0.5 else ()

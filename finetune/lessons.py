@@ -25,22 +25,29 @@ from finetune.oddities import draw_oddity
 from finetune.patches import LEAST_SHARE
 from finetune.phantom import Phantom, draw_phantom
 from finetune.quiz import ask_quiz
-from finetune.references import around, draw_search, share_inside
+from finetune.references import around, draw_part, draw_search, share_inside
 from finetune.scenes import Scene, draw_scene
 from vision.tiling import Box, cut, even_tiles
 
 MOST_CROPS = 4
+APART = 0.3
+"""The share of quizzes on scenes that are taken apart."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The (patches,) of the last picture that an answer is about, from where the look before it ends up to character `end`."""
+
+    end: int
+    patches: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A dialogue in the serving layout, the last answer included.
-
-    `looks` (answers, patches), where the truth is known: the patches of the last picture that each question is about.
-    """
+    """A dialogue in the serving layout, the last answer included; `looks` are each answer's, where the truth is known."""
 
     messages: tuple[Message, ...]
-    looks: NDArray[np.bool_] | None = None
+    looks: tuple[tuple[Look, ...], ...] = ()
 
 
 NEW = 0.6
@@ -89,24 +96,31 @@ def _spoken(
     return Lesson((*layout(last.question, before, views, lines, (), language), Message("assistant", (last.answer,))))
 
 
-def _about(picture: Scene | Phantom, exchanges: Sequence[Exchange], language: Language) -> Lesson:
+def about(picture: Scene | Phantom, exchanges: Sequence[Exchange], language: Language) -> Lesson:
     """A dialogue about a drawn picture, and where each of its questions looks."""
     shares = canvas.patch_shares(picture.index)
-    looks = [_counted(shares, one.items) if "count" in one.kind else _covered(shares, one.items) for one in exchanges]
-    return replace(_spoken(picture.image, exchanges, [], language), looks=np.stack(looks))
+    return replace(_spoken(picture.image, exchanges, [], language), looks=tuple(_looks(shares, one) for one in exchanges))
+
+
+def _looks(shares: NDArray[np.float32], exchange: Exchange) -> tuple[Look, ...]:
+    """An answer looks at each of its parts in turn, at nothing behind the last; without parts all the time at its items."""
+    if not exchange.parts:
+        return (Look(len(exchange.answer), _covered(shares, exchange.items)),)
+    looks, end, answer = [], 0, exchange.answer.lower()
+    for words, items in exchange.parts:
+        end = answer.index(words.lower(), end) + len(words)
+        looks.append(Look(end, _covered(shares, items)))
+    return tuple(looks)
 
 
 def _covered(shares: NDArray[np.float32], items: Sequence[int]) -> NDArray[np.bool_]:
-    """(patches,) those that items, numbered as in the index less one, cover; shares as from `canvas.patch_shares`."""
-    return np.asarray(shares[:, :, [1 + item for item in items]].sum(2).ravel() >= LEAST_SHARE)
-
-
-def _counted(shares: NDArray[np.float32], items: Sequence[int]) -> NDArray[np.bool_]:
-    """(patches,) one patch for each item, its centre, or a large one would count more than a small one."""
-    found = np.zeros(shares.shape[:2], bool)
+    """(patches,) those that items, numbered as in the index less one, cover, at least each one's centre; shares as from
+    `canvas.patch_shares`.
+    """
+    found = shares[:, :, [1 + item for item in items]].sum(2) >= LEAST_SHARE
     for centre in filter(None, (canvas.centre_patch(shares, 1 + item) for item in items)):
         found[centre] = True
-    return found.ravel()
+    return np.asarray(found.ravel())
 
 
 def _mixed(rng: Random, exchanges: list[Exchange], language: Language) -> list[Exchange]:
@@ -152,20 +166,20 @@ def film_lesson(films: Films, rng: Random, language: Language) -> Lesson:
 def phantom_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     phantom = draw_phantom(rng)
     told = _dialogue(rng, language, lambda turns, spoken: ask_about_phantom(phantom, None, rng, spoken, turns))
-    return _about(phantom, told, language)
+    return about(phantom, told, language)
 
 
 def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     scene = draw_scene(rng)
     told = _dialogue(rng, language, lambda turns, spoken: ask_about_scene(scene, rng, spoken, turns))
-    return _about(scene, told, language)
+    return about(scene, told, language)
 
 
 def listing_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     """Every shape of a scene, one after the other: of all lessons the one with most to see per word."""
     while (exchange := ask_kind(scene := draw_scene(rng), "each", rng, language)) is None:
         pass
-    return _spoken(scene.image, [exchange], [], language)
+    return about(scene, [exchange], language)
 
 
 def quiz_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -174,9 +188,9 @@ def quiz_lesson(films: Films, rng: Random, language: Language) -> Lesson:
 
 
 def draw_quiz(rng: Random, language: Language, turns: int) -> tuple[Scene, Lesson]:
-    while not (exchanges := ask_quiz(scene := draw_scene(rng), rng, language, turns)):
+    while not (exchanges := ask_quiz(scene := draw_scene(rng, apart=APART), rng, language, turns)):
         pass
-    return scene, _about(scene, exchanges, language)
+    return scene, about(scene, exchanges, language)
 
 
 def crop_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -220,22 +234,26 @@ def search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     if drawn is None:
         return scene_lesson(films, rng, language)
     messages = layout_search(drawn.shown, drawn.crop, search_prompt(language))
-    answer = Message("assistant", (closed_answer(bool(drawn.found), language) + ".",))
-    return Lesson((*messages, answer), _covered(canvas.patch_shares(drawn.index), drawn.found)[None])
+    answer = closed_answer(bool(drawn.found), language) + "."
+    look = Look(len(answer), _covered(canvas.patch_shares(drawn.index), drawn.found))
+    return Lesson((*messages, Message("assistant", (answer,))), ((look,),))
 
 
 def describe_search_lesson(films: Films, rng: Random, language: Language) -> Lesson:
-    scene = draw_scene(rng)
+    """Is what is described there, in a scene or in a part of a crowd as a search shows it?"""
+    scene = draw_scene(rng) if rng.random() < 0.5 else draw_part(rng)
     exchange = ask_kind(scene, "search", rng, language)
     if exchange is None:
         return scene_lesson(films, rng, language)
-    return Lesson((*layout_search(None, scene.image, exchange.question), Message("assistant", (exchange.answer,))))
+    told = Message("assistant", (exchange.answer,))
+    looks = _looks(canvas.patch_shares(scene.index), exchange)
+    return Lesson((*layout_search(None, scene.image, exchange.question), told), (looks,))
 
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.15), (phantom_lesson, 0.12), (scene_lesson, 0.27), (quiz_lesson, 0.2), (crop_lesson, 0.03),
-    (oddity_lesson, 0.07), (search_lesson, 0.09), (describe_search_lesson, 0.02), (listing_lesson, 0.02), (boxed_lesson, 0.03),
+    (film_lesson, 0.15), (phantom_lesson, 0.1), (scene_lesson, 0.27), (quiz_lesson, 0.2), (crop_lesson, 0.03),
+    (oddity_lesson, 0.08), (search_lesson, 0.07), (describe_search_lesson, 0.05), (listing_lesson, 0.02), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)
 """Those that need films."""

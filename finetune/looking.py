@@ -13,8 +13,6 @@ import torch
 from transformers import LlavaForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from finetune.book import IGNORED
-
 LAYERS, HEADS = (1, 2, 3), 2
 WEIGHT = 1.0
 """How much it counts beside the answers' cross-entropy."""
@@ -28,10 +26,8 @@ def looking_loss(
     `hidden` holds the (batch, length, width) states that each layer reads.
     """
     text = model.model.language_model
-    ids, labels, looks = batch["input_ids"], batch["labels"], batch["looks"]
+    ids, looks, look_of = batch["input_ids"], batch["looks"], batch["look_of"][:, 1:]
     is_patch = ids == model.config.image_token_index
-    answers = labels[:, 1:] != IGNORED
-    number_of = (answers & (labels[:, :-1] == IGNORED)).cumsum(1) - 1
     patches = batch["kept"].nonzero()[:, 1].split(is_patch.sum(1).tolist())  # where each patch's token stands in its picture
     cos, sin = text.rotary_emb(hidden[0], torch.arange(ids.shape[1], device=ids.device)[None])
     width, found = text.config.head_dim, [hidden[0].new_zeros(0)]
@@ -45,8 +41,8 @@ def looking_loss(
         query, key = apply_rotary_pos_emb(query, key, cos.float(), sin.float())
         for row in looks.flatten(1).any(1).nonzero().flatten().tolist():
             last = slice(-looks.shape[2], None)  # several pictures are shown whole: the last one's patches are the last ones
-            wanted = looks[row][:, patches[row][last]][number_of[row]]
-            at = (answers[row] & wanted.any(1)).nonzero().flatten()
+            wanted = looks[row][:, patches[row][last]][look_of[row]]
+            at = wanted.any(1).nonzero().flatten()
             shown = key[row][:, is_patch[row]][:, last]
             chance = (query[row][:, at] @ shown.transpose(1, 2) / width**0.5).log_softmax(-1)
             found.append(-chance.masked_fill(~wanted[at], -torch.inf).logsumexp(-1).flatten())

@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from finetune.book import IGNORED
+from finetune.emphasis import CLAIM
 from finetune.looking import WEIGHT, looking_loss
 
 
@@ -60,5 +61,5 @@ def validate(
         judged = judge(model, batch)
         counts = weight[judged.targets]
         losses.append((judged.loss * counts).sum().item() / counts.sum().item())
-        claims.append((judged.logits.argmax(-1) == judged.targets)[counts > 1].float())
+        claims.append((judged.logits.argmax(-1) == judged.targets)[counts == CLAIM].float())
     return sum(losses) / len(losses), torch.cat(claims).mean().item()

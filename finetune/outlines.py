@@ -46,6 +46,21 @@ def outline(kind: str, degrees: float) -> np.ndarray:
     """The corners (n, 2) of a shape of SHAPES turned clockwise; x and y start at 0 and the longer side is 1."""
     turn = np.deg2rad(degrees)
     x, y = _CURVES[kind].T
-    points = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)
-    points -= points.min(0)
+    return _framed(np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1))
+
+
+def blot(rng: np.random.Generator) -> np.ndarray:
+    """A shape without a name, jagged or round, framed as by `outline`."""
+    if rng.random() < 0.5:
+        count = int(rng.integers(4, 12))
+        angles, radius = _turns(count) + rng.uniform(-0.3, 0.3, count), rng.uniform(0.35, 1.0, count)
+    else:
+        angles, radius = _turns(60), np.ones(60)
+        for waves in (1, 2, 3, 4):
+            radius = radius + rng.uniform(0, 0.25) * np.cos(waves * angles + rng.uniform(0, 6))
+    return _framed(_around(angles, radius) * (1, rng.uniform(0.5, 1)))
+
+
+def _framed(points: np.ndarray) -> np.ndarray:
+    points = points - points.min(0)
     return np.asarray(points / points.max())

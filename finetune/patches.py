@@ -36,6 +36,9 @@ PHANTOM_HEADS = {"lung": 3, "opacity": 2, "zone": 1 + len(ZONES)}
 FEW = frozenset({"centre"})
 """Heads that must say each thing once: there what is there and what is not count alike, patch by patch."""
 
+NAMELESS = -100
+"""The class of what stands there but has no name: nothing is learnt of it."""
+
 Truth = dict[str, torch.Tensor]
 
 
@@ -49,7 +52,7 @@ def _thirds(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scene_truth(scene: Scene) -> Truth:
-    """(GRID * GRID,) class per head of SCENE_HEADS; 0 is "nothing here".
+    """(GRID * GRID,) class per head of SCENE_HEADS; 0 is "nothing here", NAMELESS what has no class.
 
     An item's patches say the same of it, wherever in it they lie: also its third of the picture.
     """
@@ -63,8 +66,8 @@ def scene_truth(scene: Scene) -> Truth:
         if centre := canvas.centre_patch(shares, number):
             here[centre] = True
             truth["centre"][centre] = 1
-        truth["kind"][here] = 1 + SHAPES.index(item.kind)
-        truth["colour"][here] = 1 + list(COLOURS).index(item.colour)
+        truth["kind"][here] = 1 + SHAPES.index(item.kind) if item.kind else NAMELESS
+        truth["colour"][here] = 1 + list(COLOURS).index(item.colour) if item.colour else NAMELESS
         truth["size"][here] = 1 + SIZES.index(item.size)
         if cell := cells[number - 1]:
             row, column = divmod(CELLS.index(cell), 3)
@@ -98,10 +101,10 @@ def losses(logits: Mapping[str, torch.Tensor], truth: Mapping[str, torch.Tensor]
     result = {}
     for name, said in logits.items():
         wanted = truth[name].flatten()
-        each = F.cross_entropy(said.float().flatten(0, 1), wanted, reduction="none")
-        there = wanted > 0
+        each = F.cross_entropy(said.float().flatten(0, 1), wanted, ignore_index=NAMELESS, reduction="none")
+        there, empty = wanted > 0, wanted == 0
         if name in FEW:
             result[name] = each.sum() / there.sum().clamp(min=1)
         else:
-            result[name] = 0.5 * each[~there].mean() + 0.5 * (each[there].mean() if there.any() else each.new_zeros(()))
+            result[name] = 0.5 * each[empty].mean() + 0.5 * (each[there].mean() if there.any() else each.new_zeros(()))
     return result

@@ -77,7 +77,7 @@ def roughened(question: str, language: Language, rng: Random) -> str:
     if 0.2 < way < 0.22 and len(question) > 8:
         slip = int(rng.integers(len(question)))
         question = " ".join((question[:slip] + question[slip + 1 :]).split())
-    return question.upper() if language == "en" and way > 0.99 else question
+    return question.upper() if language == "en" and way > 0.97 else question
 
 
 @cache

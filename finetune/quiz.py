@@ -8,7 +8,7 @@ from chat.wording import Language
 from finetune.exchange import Exchange, Random, closed_answer
 from finetune.phrasebook import capital
 from finetune.scene_ko import RANKS
-from finetune.scene_speaker import OPEN, Speaker
+from finetune.scene_speaker import OPEN, Speaker, listed
 from finetune.scene_view import USUAL, pick
 from finetune.scene_words import Ref
 from finetune.scenes import Scene
@@ -46,7 +46,8 @@ def ask_quiz(scene: Scene, rng: Random, language: Language, turns: int) -> list[
 def _known(speaker: Speaker) -> list[tuple[str, Ref, str]]:
     """What can be asked and is true: of each item the attributes that not all share, how many of each group, what is there.
 
-    What all share can be answered without finding the item, and so teaches nothing of finding.
+    What all share can be answered without finding the item, and so teaches nothing of finding. Where not all has a name,
+    groups are left out.
     """
     view, rng = speaker.view, speaker.rng
     found: list[tuple[str, Ref, str]] = []
@@ -57,6 +58,8 @@ def _known(speaker: Speaker) -> list[tuple[str, Ref, str]]:
             refs = view.refs(index, attribute)
             if value and refs:
                 found.append((kind, pick(rng, refs, [USUAL[ref.length] for ref in refs]), value))
+    if not all(item.kind and item.colour for item in view.items):
+        return found
     groups = {Ref(kind=item.kind, colour=item.colour) for item in view.items}
     groups |= {Ref(kind=ref.kind) for ref in groups} | {Ref(colour=ref.colour) for ref in groups} | {Ref()}
     counted = sorted(groups, key=str)
@@ -71,6 +74,10 @@ def _exchange(speaker: Speaker, kind: str, ref: Ref, claim: str) -> Exchange:
         answer = RANKS[claim]
     elif kind == "exists":
         answer = closed_answer(claim == "yes", speaker.language)
+    elif kind == "count":
+        parts = speaker.places(speaker.view.fitting(ref))
+        answer = f"{listed(parts)}: {claim}" if parts else claim
+        return Exchange(capital(question), f"{capital(answer)}.", kind, claim, parts=parts)
     else:
-        answer = claim if kind == "count" else format(speaker.value(OPEN[kind], claim))
+        answer = format(speaker.value(OPEN[kind], claim))
     return Exchange(capital(question), f"{capital(answer)}.", kind, claim, tuple(speaker.view.fitting(ref)))

@@ -3,12 +3,12 @@
 Knows scenes and crops. Does not know questions or models.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageEnhance
 
 from finetune.exchange import Random
-from finetune.scenes import Scene, draw_scene
+from finetune.scenes import Scene, draw_crowd, draw_scene
 from vision.tiling import Box, cut
 
 
@@ -34,6 +34,23 @@ def share_inside(inner: Box, outer: Box) -> float:
     width = min(inner.right, outer.right) - max(inner.left, outer.left)
     height = min(inner.bottom, outer.bottom) - max(inner.top, outer.top)
     return max(0, width) * max(0, height) / (inner.size[0] * inner.size[1])
+
+
+def draw_part(rng: Random) -> Scene:
+    """A third to two thirds of a crowd's width and height, with the items of which most is in it."""
+    whole = draw_crowd(rng, apart=0.0, lettered=0.0)
+    side = int(rng.uniform(0.35, 0.7) * whole.image.width)
+    left, top = (int(rng.integers(whole.image.width - side)) for _ in range(2))
+    frame = Box(left, top, left + side, top + side)
+    kept = [number for number, item in enumerate(whole.items) if share_inside(item.box, frame) > 0.5]
+    items = [whole.items[number] for number in kept]
+    renamed = [0] * 256
+    for new, number in enumerate(kept, 1):
+        renamed[number + 1] = new
+    moved = [Box(box.left - left, box.top - top, box.right - left, box.bottom - top) for box in (item.box for item in items)]
+    boxed = tuple(replace(item, box=box.clipped((side, side))) for item, box in zip(items, moved, strict=True))
+    index = cut(whole.index, frame).image.point(renamed)
+    return Scene(cut(whole.image, frame).image, boxed, None, whole.background, index)
 
 
 def draw_search(rng: Random) -> Search | None:

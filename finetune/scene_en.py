@@ -12,17 +12,19 @@ _ANSWERS = {
         You are looking at {kind:a}.""",
     "position": """{it:the} is at the {where}. | It is at the {where}. | It is at the {where} of the picture.
         You find it at the {where}. | {it:the} lies at the {where} of the picture. | I see {it:the} at the {where}.""",
-    "count_many": """There are {amount}. | I see {amount}. | I count {amount}. | The picture shows {amount}.
-        There are {amount} in the picture.""",
-    "count_one": """There is {amount}. | I see {amount}. | There is just {amount}. | I count only {amount}.
-        The picture shows {amount}.""",
+    "count_many": """{places}: {amount}. | {places}: that makes {amount}. | {places}: {amount} in all.
+        {places}: I count {amount}. | {places}: there are {amount}. | {places}: in all I see {amount}.
+        {places}: together {amount}. | I go through them. {places}: that makes {amount}. | They are {places}: {amount}.""",
+    "count_one": """{places}: {amount}. | {places}: just {amount}. | {places}: only {amount}.
+        {places}: I count {amount}. | {places}: there is {amount}. | {places}: in all I see {amount}.""",
     "count_none": """There are no {thing:many}. | I see no {thing:many}. | There are none.
         I find no {thing:many} in the picture.""",
     "yes_place": """{thing:a} is at the {where}. | there is {thing:a} at the {where}. | I see {thing:a} at the {where}.
         the picture shows {thing:a} at the {where}.""",
     "yes_one": """there is {thing:a}. | I see {thing:a}. | the picture shows {thing:a}. | there is {thing:a} in the picture.
         {thing:a} is here.""",
-    "yes_many": "there are {amount}. | I see {amount}. | the picture shows {amount}. | there are {amount} here.",
+    "yes_many": """there are {thing:many}: {places}. | I see {thing:many}: {places}.
+        the picture shows {thing:many}: {places}. | {thing:many} are here: {places}.""",
     "yes_some": """there are {thing:many}. | I see {thing:many}. | the picture shows {thing:many}.
         there are some {thing:many}.""",
     "no": """there is no {thing}. | I see no {thing}. | there is no {thing} in the picture.

@@ -12,17 +12,20 @@ _ANSWERS = {
         {it:은} {kind} 모양입니다.""",
     "position": """{it:은} {where}에 있어요. | {it:은} {where}에 있습니다. | {it:이} {where}에 보여요.
         {it:은} 그림의 {where}에 있습니다. | {where}에 있어요. | {it}의 위치는 {where}입니다.""",
-    "count_many": """{thing:은} {number} 있어요. | {thing:이} {number} 있습니다. | {thing:은} 모두 {number}예요.
-        {thing:이} {number} 보여요. | {thing:은} 모두 {number}입니다. | 그림에 {thing:이} {number} 있습니다.""",
-    "count_one": """{thing:은} {number} 있어요. | {thing:이} {number} 있습니다. | {thing:은} {number}뿐이에요.
-        {thing:이} {number} 보여요. | {thing:은} {number}입니다.""",
+    "count_many": """{places}: 모두 {number}예요. | {places}: 모두 {number}입니다. | {places}: {thing:은} {number}예요.
+        {places}에 있어요. {thing:은} 모두 {number}예요. | {places}에 있습니다. {thing:은} 모두 {number}입니다.
+        {places}에 있어서 {thing:은} {number}입니다. | 세어 보면 {places}: 그래서 {number}예요.
+        {places}에 보이니 {thing:이} {number} 있습니다. | 차례대로 {places}: 합해서 {number}입니다.""",
+    "count_one": """{places}: {number}예요. | {places}: {number}입니다. | {places}: {thing:은} {number}뿐이에요.
+        {places}에 있어요. {thing:은} {number}예요. | {places}에 있습니다. {thing:은} {number}입니다.
+        {places}에 보이니 {thing:이} {number} 있습니다.""",
     "count_none": "{thing:은} 없어요. | {thing:은} 없습니다. | {thing:은} 하나도 없어요. | 그림에 {thing:은} 없어요.",
     "yes_place": """{where}에 {thing:이} 있어요. | {where}에 {thing:이} 있습니다. | {where}에 {thing:이} 보여요.
         {thing:이} {where}에 있습니다.""",
     "yes_one": """{thing:이} 있어요. | {thing:이} 있습니다. | {thing:이} 보여요. | 그림에 {thing:이} 하나 있습니다.
         {thing:이} 하나 있어요.""",
-    "yes_many": """{thing:이} {number} 있어요. | {thing:이} {number} 있습니다. | {thing:이} {number} 보여요.
-        {thing:이} 모두 {number} 보입니다.""",
+    "yes_many": """{places}에 {thing:이} 있어요. | {places}에 {thing:이} 있습니다. | {places}에 {thing:이} 보여요.
+        {thing:이} {places}에 보입니다.""",
     "yes_some": "{thing:이} 있어요. | {thing:이} 있습니다. | {thing:이} 보여요. | {thing:이} 여러 개 있습니다.",
     "no": """{thing:은} 없어요. | {thing:은} 없습니다. | {thing:은} 보이지 않아요. | 그림에 {thing:은} 없습니다.
         {thing:은} 보이지 않습니다.""",

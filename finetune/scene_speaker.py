@@ -3,6 +3,7 @@
 Knows scenes and sentences. Does not know dialogues, models or tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
@@ -48,6 +49,13 @@ class Said:
     group: Ref | None = None
     told: frozenset[str] = frozenset()
     doubt: str | None = None
+
+
+Parts = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def listed(parts: Parts) -> str:
+    return KoreanNoun(", ".join(words for words, _ in parts))
 
 
 class Speaker:
@@ -114,13 +122,14 @@ class Speaker:
         digits, number = self.chance(0.5), len(found)
         question = self.question(key, thing=self.noun(group, loose=True), short=short)
         form = ("none", "one", "many")[min(2, number)]
-        fields: dict[str, Any] = {"thing": self.noun(group), "number": counted(number, digits)}
+        places = self.places(found)
+        fields: dict[str, Any] = {"thing": self.noun(group), "number": counted(number, digits), "places": listed(places)}
         fields["amount"] = amount(group, number, self.language, digits)
         answer = self.answer(f"count_{form}", **fields)
         kind = "follow_count" if key.startswith("follow") else "count"
         index = found[0] if number == 1 else None
         told = frozenset({"count"} | {name for name in ("kind", "colour") if getattr(group, name)})
-        return Said(Exchange(question, answer, kind, str(number)), index, group, group, told)
+        return Said(Exchange(question, answer, kind, str(number), parts=places), index, group, group, told)
 
     def exists(
         self, kind: str = "exists", there: bool | None = None, group: Ref | None = None, short: Noun | None = None
@@ -139,18 +148,20 @@ class Speaker:
         if not found:
             return Said(Exchange(question, self.no(group, fields), kind, "no"), group=group, told=frozenset(told))
         truth, form = self.view.truth(found[0]), "one"
+        places = self.places(found)
         if len(found) > 1:
-            form, digits = "some" if self.chance(0.4) else "many", self.chance(0.5)
-            fields |= {"number": counted(len(found), digits), "amount": amount(group, len(found), self.language, digits)}
+            form = "some" if self.chance(0.6) else "many"
+            fields["places"] = listed(places)
         elif truth.cell and self.chance(0.45):
             form = "place"
             fields["where"] = self.value("cell", truth.cell)
             told.add("cell")
         answer = self.closed(True, f"yes_{form}", **fields)
-        if form == "many" or "하나" in answer:
+        if "하나" in answer:
             told.add("count")
         index = found[0] if len(found) == 1 else None
-        return Said(Exchange(question, answer, kind, "yes"), index, group, group, frozenset(told))
+        parts = places if form == "many" else ()
+        return Said(Exchange(question, answer, kind, "yes", parts=parts), index, group, group, frozenset(told))
 
     def no(self, group: Ref, fields: dict[str, Any]) -> str:
         """That there is no such thing, and now and then what there is instead."""
@@ -254,11 +265,10 @@ class Speaker:
         return "of " + " and ".join(["coloured shapes"] * shapes + ["lettering"] * lettering)
 
     def describe(self) -> Said:
-        parts = [ref for ref, _ in self.groups()]
-        numbers = [number for _, number in self.groups()]
+        groups = self.groups()
         ground = colour_name(self.scene.background, self.language)
-        digits = self.chance(0.3)
-        named = [self.part(ref, number, digits) for ref, number in zip(parts, numbers, strict=True)]
+        named = [self.part(ref, number) for ref, number in groups]
+        parts = tuple((name, tuple(self.view.fitting(ref))) for name, (ref, _) in zip(named, groups, strict=True))
         if self.scene.lettering:
             named.append(KoreanNoun(f"{self.text():라는} 글자") if self.korean else f'the text "{self.text()}"')
         if self.korean:
@@ -266,24 +276,31 @@ class Speaker:
             be = ""
         else:
             joined = named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
-            be = "is" if not parts or numbers[0] == 1 else "are"
+            be = "is" if not groups or groups[0][1] == 1 else "are"
         answer = self.answer("describe", list=joined, ground=ground, be=be, paper=EnglishNoun(f"{ground} background"))
-        return Said(Exchange(self.question("describe"), answer, "describe"))
+        return Said(Exchange(self.question("describe"), answer, "describe", parts=parts))
 
     def each(self) -> Said | None:
         """Every item with all that is known of it, in the order in which one reads."""
         view = self.view
-        order = sorted(range(len(view.items)), key=lambda index: (int(3 * view.centres[index][1]), view.centres[index][0]))
+        order = view.reading(range(len(view.items)))
         named = [f"{view.truth(index).noun(self.language):{'' if self.korean else 'a'}}" for index in order]
         if not named:
             return None
         answer = self.answer("each", list=KoreanNoun(", ".join(named)) if self.korean else ", ".join(named))
-        return Said(Exchange(self.question("each"), answer, "each"))
+        parts = tuple((name, (index,)) for name, index in zip(named, order, strict=True))
+        return Said(Exchange(self.question("each"), answer, "each", parts=parts))
 
-    def part(self, ref: Ref, number: int, digits: bool) -> str:
-        if number > 1 or self.korean:
-            return amount(ref, number, self.language, digits)
-        return f"{ref.noun(self.language):a}"
+    def places(self, indices: Sequence[int]) -> Parts:
+        """Where these items are, one by one: to go through them is how they are counted."""
+        return tuple((str(self.value("cell", self.view.place(i))), (i,)) for i in self.view.reading(indices))
+
+    def part(self, ref: Ref, number: int) -> str:
+        """A group in a description, which says whether it is one or several, and leaves the counting to who asks for it."""
+        noun = ref.noun(self.language)
+        if self.korean:
+            return f"{noun} {'여러' if number > 1 else '한'} 개"
+        return f"{noun:{'many' if number > 1 else 'a'}}"
 
     def groups(self) -> list[tuple[Ref, int]]:
         """The items by shape and colour; by one of them where that would make a long list."""

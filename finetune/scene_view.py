@@ -79,6 +79,15 @@ class View:
 
         return [index for index, item in enumerate(self.items) if fits(index, item)]
 
+    def reading(self, indices: Sequence[int]) -> list[int]:
+        """These items in the order in which one reads: by the picture's thirds, then from left to right."""
+        return sorted(indices, key=lambda index: (int(3 * self.centres[index][1]), self.centres[index][0]))
+
+    def place(self, index: int) -> str:
+        """The cell in which an item's centre lies, however near to a border of the grid."""
+        x, y = self.centres[index]
+        return CELLS[3 * int(3 * y) + int(3 * x)]
+
     def refs(self, index: int, without: str) -> list[Ref]:
         """The descriptions that fit this item only and leave out one attribute."""
         truth = self.truth(index)

@@ -25,13 +25,17 @@ from finetune.films import Film, augment, load_pixels
 from finetune.patches import PHANTOM_HEADS, SCENE_HEADS, Truth, losses, phantom_truth, scene_truth, stacked
 from finetune.phantom import draw_phantom
 from finetune.progress import Progress
-from finetune.scenes import Scene, draw_crowd, draw_scene
+from finetune.scenes import draw_crowd, draw_scene
 
 log = logging.getLogger(__name__)
 SAVE_EVERY = 100
 WIDTH = 256
 CROWDS = 0.6
 """The share of crowds among the scenes that are learnt from."""
+
+
+LOOSE = 0.5
+"""The share of the other scenes that are taken apart."""
 
 
 def vision_config() -> DPTConfig:
@@ -116,7 +120,7 @@ def batches(
         )
         if count:
             grey, inside = augment(films[index], canvas.SIDE, generator)
-        scenes: list[Scene] = [(draw_crowd if rng.random() < CROWDS else draw_scene)(rng) for _ in range(sizes[1])]
+        scenes = [draw_crowd(rng) if rng.random() < CROWDS else draw_scene(rng, apart=LOOSE) for _ in range(sizes[1])]
         phantoms = [draw_phantom(rng) for _ in range(sizes[2])]
         drawn = torch.stack([canvas.pixels(image) for image in [*(s.image for s in scenes), *(p.image for p in phantoms)]])
         values = canvas.normalise(torch.cat([colour_films(grey, inside, generator), drawn]))

@@ -14,14 +14,15 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from chat.engine.base import Message
 from chat.prompt import encode
 from finetune import canvas, teacher, tower
-from finetune.book import IGNORED, PATCHES, PRIMER_PAGES, Book, Read, collate, shown_ground, thin
+from finetune.ask_scenes import ask_kind
+from finetune.book import IGNORED, PATCHES, PRIMER_PAGES, Book, collate, read_lesson, shown_ground, thin
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, augment, find_films, load_pixels
-from finetune.lessons import MAKERS, Films, draw_lesson, draw_quiz, phantom_lesson, search_lesson, texts
+from finetune.lessons import MAKERS, Films, Lesson, about, draw_lesson, draw_quiz, phantom_lesson, search_lesson, texts
 from finetune.looking import looking_loss
 from finetune.loss import judge, loss_of
 from finetune.outlines import SHAPES
-from finetune.patches import scene_truth
+from finetune.patches import LEAST_SHARE, scene_truth
 from finetune.phantom import draw_phantom
 from finetune.pretrain import (
     PROJECTOR_RATE,
@@ -131,8 +132,7 @@ def test_the_loss_sees_answers_and_their_end_tokens_only(pictures: Films, tmp_pa
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     image_id = tokenizer.convert_tokens_to_ids("<image>")
     lesson = draw_lesson(pictures, np.random.default_rng(1)).messages
-    one = encode(lesson, tokenizer, image_id, PATCHES)
-    batch = collate([Read(one, np.ones(PATCHES, bool), np.zeros((0, PATCHES), bool))], tokenizer.pad_token_id)
+    batch = collate([read_lesson(Lesson(lesson), tokenizer, image_id)], tokenizer.pad_token_id)
     kept = batch["labels"][0][batch["labels"][0] != IGNORED].tolist()
     answers = [message for message in lesson if message.role == "assistant"]
     assert kept.count(tokenizer.eos_token_id) == len(answers)
@@ -307,13 +307,36 @@ def test_a_thinned_lesson_reads_as_the_whole_one_without_those_patches(pictures:
     model = build(tokenizer, None).eval()
     image_id = model.config.image_token_index
     lesson = draw_quiz(np.random.default_rng(2), "en", 4)[1]
-    assert lesson.looks is not None and lesson.looks.shape == (4, PATCHES) and lesson.looks.any()
-    whole = Read(encode(lesson.messages, tokenizer, image_id, PATCHES), np.ones(PATCHES, bool), lesson.looks)
+    whole = read_lesson(lesson, tokenizer, image_id)
     same, few = thin(whole, whole.kept, image_id), thin(whole, np.arange(PATCHES) < 7, image_id)
     assert same.tokens.ids == whole.tokens.ids and few.tokens.ids.count(image_id) == 7
     with torch.inference_mode():
         losses = [judge(model, collate([one], 0)).loss for one in (whole, same, few)]
     assert torch.equal(losses[0], losses[1]) and losses[2].shape == losses[0].shape and not torch.equal(losses[2], losses[0])
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_counting_looks_at_each_thing_as_it_is_named_and_at_none_for_the_sum(pictures: Films, tmp_path: Path, language) -> None:
+    tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
+    rng = np.random.default_rng(5)
+    seen = 0
+    while seen < 5:
+        scene = draw_scene(rng)
+        exchange = ask_kind(scene, "count", rng, language)
+        if exchange is None or len(exchange.parts) < 2:
+            continue
+        seen += 1
+        lesson = about(scene, [exchange], language)
+        read = read_lesson(lesson, tokenizer, tokenizer.convert_tokens_to_ids("<image>"))
+        ids = np.array(read.tokens.ids)
+        named = ["".join(tokenizer.convert_ids_to_tokens(ids[read.look_of == n])) for n in range(1, len(read.looks))]
+        told = [name.replace("\u2581", " ") for name in named]
+        assert "".join(told).strip() in exchange.answer and exchange.claim == str(len(told))
+        assert all(words.lower() in text.lower() for (words, _), text in zip(exchange.parts, told, strict=True))
+        shares = canvas.patch_shares(scene.index).reshape(PATCHES, -1)
+        for (_, (item,)), look in zip(exchange.parts, read.looks[1:], strict=True):
+            assert shares[look, 1 + item].max() >= LEAST_SHARE > shares[~look, 1 + item].max()
+        assert not read.looks[0].any() and read.look_of[-3:].max() == 0
 
 
 def test_attention_is_taught_to_look_where_the_question_does(pictures: Films, tmp_path: Path) -> None:
@@ -325,11 +348,7 @@ def test_attention_is_taught_to_look_where_the_question_does(pictures: Films, tm
     rng = np.random.default_rng(3)
     lessons = [*(draw_quiz(rng, "ko", 4)[1] for _ in range(2)), phantom_lesson(pictures, rng, "en")]
     lessons += [search_lesson(pictures, rng, "en") for _ in range(4)]
-    read = [
-        Read(encode(one.messages, tokenizer, model.config.image_token_index, PATCHES), np.ones(PATCHES, bool), one.looks)
-        for one in lessons
-        if one.looks is not None
-    ]
+    read = [read_lesson(one, tokenizer, model.config.image_token_index) for one in lessons]
     assert any(len(one.tokens.images) == 2 and one.looks.any() for one in read)
     batch = collate(read, tokenizer.pad_token_id)
     adam = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)

@@ -1,13 +1,14 @@
 """Scenes say the truth about themselves."""
 
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from finetune.easel import EXTENT, WORDS
+from finetune.easel import COLOURS, EXTENT, WORDS
 from finetune.outlines import SHAPES
-from finetune.scenes import HELD_OUT, Scene, draw_scene
+from finetune.scenes import HELD_OUT, Scene, draw_crowd, draw_scene
 from vision.tiling import Box
 
 
@@ -114,3 +115,15 @@ def test_the_same_seed_draws_the_same_scene():
     one, two = (draw_scene(np.random.default_rng(3)) for _ in range(2))
     assert one.items == two.items and one.lettering == two.lettering
     assert one.image.tobytes() == two.image.tobytes() and one.index.tobytes() == two.index.tobytes()
+
+
+@pytest.mark.parametrize("draw", [partial(draw_scene, apart=1.0), partial(draw_crowd, apart=1.0, lettered=0.0)])
+def test_what_is_taken_apart_has_a_named_shape_or_a_named_colour_and_never_a_pair_that_is_held_out(draw):
+    for seed in range(40):
+        scene = draw(np.random.default_rng([9, seed]))
+        pixels, index = np.asarray(scene.image, int), np.asarray(scene.index)
+        for number, item in enumerate(scene.items, 1):
+            assert bool(item.kind) != bool(item.colour)
+            paint = np.median(pixels[index == number], axis=0)
+            nearest = min(COLOURS, key=lambda name: np.linalg.norm(np.subtract(COLOURS[name], paint)))
+            assert nearest == item.colour if item.colour else (nearest, item.kind) not in HELD_OUT
