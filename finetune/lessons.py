@@ -30,8 +30,8 @@ from finetune.scenes import Scene, draw_scene
 from vision.tiling import Box, cut, even_tiles
 
 MOST_CROPS = 4
-APART = 0.3
-"""The share of quizzes on scenes that are taken apart."""
+APART = 0.5
+"""The share of quizzes and listings that are of scenes taken apart."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
 
 def listing_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     """Every shape of a scene, one after the other: of all lessons the one with most to see per word."""
-    while (exchange := ask_kind(scene := draw_scene(rng), "each", rng, language)) is None:
+    while (exchange := ask_kind(scene := draw_scene(rng, apart=APART), "each", rng, language)) is None:
         pass
     return about(scene, [exchange], language)
 
@@ -252,8 +252,8 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.15), (phantom_lesson, 0.1), (scene_lesson, 0.27), (quiz_lesson, 0.2), (crop_lesson, 0.03),
-    (oddity_lesson, 0.08), (search_lesson, 0.07), (describe_search_lesson, 0.05), (listing_lesson, 0.02), (boxed_lesson, 0.03),
+    (film_lesson, 0.15), (phantom_lesson, 0.1), (scene_lesson, 0.24), (quiz_lesson, 0.18), (crop_lesson, 0.03),
+    (oddity_lesson, 0.08), (search_lesson, 0.12), (describe_search_lesson, 0.05), (listing_lesson, 0.02), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)
 """Those that need films."""

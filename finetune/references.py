@@ -8,8 +8,12 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageEnhance
 
 from finetune.exchange import Random
+from finetune.figures import draw_hunt
 from finetune.scenes import Scene, draw_crowd, draw_scene
 from vision.tiling import Box, cut
+
+FIGURES = 0.65
+"""The share of searches for figures in other colours; the others are for the very shapes of a scene."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ def draw_search(rng: Random) -> Search | None:
     """A reference cut from a scene, turned, rescaled, shaded and partly covered, and a crop; None where it is not sure whether
     the same thing stands in it.
     """
+    if rng.random() < FIGURES:
+        shown, crop, index, is_there = draw_hunt(rng)
+        return Search(_spoilt(shown, rng), crop, (0,) if is_there else (), index)
     here = draw_scene(rng)
     there = here if rng.random() < 0.6 else draw_scene(rng)
     if not here.items or not there.items:
@@ -71,6 +78,12 @@ def draw_search(rng: Random) -> Search | None:
     shown = cut(here.image, around(here, item.box, rng, 0.3)).image
     scale = float(rng.uniform(0.5, 2))
     shown = shown.resize((max(16, int(shown.width * scale)), max(16, int(shown.height * scale))), Image.Resampling.BICUBIC)
+    found = tuple(number for number, share in shares.items() if share > 0)
+    return Search(_spoilt(shown, rng), cut(there.image, crop_box).image, found, cut(there.index, crop_box).image)
+
+
+def _spoilt(shown: Image.Image, rng: Random) -> Image.Image:
+    """Shaded, perhaps partly covered, and turned a little."""
     shown = ImageEnhance.Brightness(shown).enhance(float(rng.uniform(0.8, 1.15)))
     if rng.random() < 0.4:
         grey, part = int(rng.integers(256)), float(rng.uniform(0.05, 0.25))
@@ -78,6 +91,4 @@ def draw_search(rng: Random) -> Search | None:
             (shown.width, int(part * shown.height)) if rng.random() < 0.5 else (int(part * shown.width), shown.height)
         )
         shown.paste((grey, grey, grey), (0, 0, width, height))
-    shown = shown.rotate(float(rng.uniform(-20, 20)), fillcolor=shown.getpixel((shown.width - 1, shown.height - 1)))
-    found = tuple(number for number, share in shares.items() if share > 0)
-    return Search(shown, cut(there.image, crop_box).image, found, cut(there.index, crop_box).image)
+    return shown.rotate(float(rng.uniform(-20, 20)), fillcolor=shown.getpixel((shown.width - 1, shown.height - 1)))

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from finetune.easel import COLOURS, EXTENT, WORDS
+from finetune.figures import draw_hunt
 from finetune.outlines import SHAPES
+from finetune.references import draw_part
 from finetune.scenes import HELD_OUT, Scene, draw_crowd, draw_scene
 from vision.tiling import Box
 
@@ -127,3 +129,23 @@ def test_what_is_taken_apart_has_a_named_shape_or_a_named_colour_and_never_a_pai
             paint = np.median(pixels[index == number], axis=0)
             nearest = min(COLOURS, key=lambda name: np.linalg.norm(np.subtract(COLOURS[name], paint)))
             assert nearest == item.colour if item.colour else (nearest, item.kind) not in HELD_OUT
+
+
+def test_a_hunted_figure_is_marked_where_it_stands_and_nothing_is_marked_where_it_does_not():
+    found = [draw_hunt(np.random.default_rng([4, seed])) for seed in range(60)]
+    assert 0.3 < np.mean([there for *_, there in found]) < 0.6
+    for shown, paper, index, there in found:
+        marked = np.asarray(index) == 1
+        assert paper.size == index.size and min(shown.size) >= 10
+        assert (marked.mean() > 0.004) if there else not marked.any()
+
+
+def test_a_part_of_a_crowd_keeps_the_items_of_which_most_is_in_it():
+    for seed in range(30):
+        part = draw_part(np.random.default_rng([4, seed]))
+        index = np.asarray(part.index)
+        assert set(np.unique(index)) <= {*range(len(part.items) + 1)}
+        for number, item in enumerate(part.items, 1):
+            rows, columns = np.nonzero(index == number)
+            box = item.box
+            assert box.left <= columns.min() and columns.max() < box.right and box.top <= rows.min() and rows.max() < box.bottom
