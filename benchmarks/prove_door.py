@@ -1,13 +1,14 @@
 """The door, tried: foreign names and origins, every route that Gradio has, and a network that leads nowhere.
 
-    python -m benchmarks.prove_door [--json] [--only cross_origin routes network] [--suite]
+    python -m benchmarks.prove_door [--json] [--suite] [--only cross_origin routes network suite] [--tests PYTEST_ARGUMENT ...]
 
 Starts Hilum with the embedded model on loopback. `cross_origin` sends what a hostile page, a hostile neighbour and a rebound
 name would send to every way in, and opens Hilum in a real browser under a name that was pointed at this machine. `routes` reads
 Gradio's table and asks for every route that is not on the allow-list. `network` leads a session on the page and one through the
 API in a network namespace that has a loopback and no route, under strace, and counts what Hilum's processes tried to reach
-(Linux, with unshare, ip and strace); a connection that was meant to be seen has to be seen. `--suite` runs the tests there too,
-without those of a browser, which looks for a network by itself.
+(Linux, with unshare, ip and strace); a connection that was meant to be seen has to be seen. `suite` runs the tests there, but
+those of a browser, which looks for a network by itself, the slow ones, and the one that asks for a computer by a name that has
+none; `--tests` chooses others. It is run when it is asked for.
 """
 
 import argparse
@@ -83,6 +84,7 @@ OURS: dict[str, Headers] = {
 }
 
 REFUSED = (403, 421)
+TESTS = ["-m", "not browser and not slow", "--deselect", "tests/test_remote.py::test_a_server_that_is_not_there_is_said_so"]
 
 
 def knock(port: int, method: str, path: str, headers: Headers) -> int:
@@ -209,27 +211,29 @@ def to_the_end(folder: Path, *python: str) -> dict[str, object]:
     command, trace = traced(folder, [sys.executable, *python])
     command.remove("-D")  # strace then ends after its child, with all of it written
     done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False)
-    return {"attempts": attempts(trace.read_text("utf-8")), "exit_code": done.returncode}
+    return {"attempts": attempts(trace.read_text("utf-8", "replace")), "exit_code": done.returncode}
 
 
-def inside(folder: Path, is_suite: bool) -> dict[str, object]:
-    """What is done in the namespace."""
+def inside(folder: Path, tests: list[str] | None) -> dict[str, object]:
+    """What is done in the namespace: the tests, or else sessions."""
     seen = to_the_end(folder, "-c", "import socket; socket.socket().connect_ex(('192.0.2.1', 443))")["attempts"]
-    suite = {"suite": to_the_end(folder, "-m", "pytest", "-q", "-m", "not browser")} if is_suite else {}
+    if tests is not None:
+        return to_the_end(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests) | {"control_seen": seen}
     port = free_port()
     command, trace = traced(folder, [sys.executable, str(ROOT / "app.py"), "serve", "--port", str(port)])
     url = f"http://127.0.0.1:{port}/"
     with running([*command, "--temperature", "0", "--max-new-tokens", "48"], folder, url):
         found = lead_sessions(url, folder)
     text = trace.read_text("utf-8")
-    return {"attempts": attempts(text), "calls_traced": text.count("\n"), "control_seen": seen, **found, **suite}
+    return {"attempts": attempts(text), "calls_traced": text.count("\n"), "control_seen": seen, **found}
 
 
-def prove_network(scratch: Path, is_suite: bool) -> dict[str, object]:
+def prove_network(scratch: Path, tests: list[str] | None = None) -> dict[str, object]:
     missing = [name for name in ("unshare", "ip", "strace") if not shutil.which(name)]
-    if missing or not any(map(shutil.which, BROWSERS)):
+    if missing or (tests is None and not any(map(shutil.which, BROWSERS))):
         return {"not_measured": f"install {', '.join(missing) or 'Chromium'}"}
-    again = [sys.executable, "-m", "benchmarks.prove_door", "--inside", str(scratch), *["--suite"] * is_suite]
+    again = [sys.executable, "-m", "benchmarks.prove_door", "--inside", str(scratch)]
+    again += ["--only", "suite", "--tests", *tests] if tests is not None else []
     command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *again]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -241,14 +245,15 @@ def prove_network(scratch: Path, is_suite: bool) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prove_door", description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="the result as one JSON line")
-    parser.add_argument("--only", nargs="+", choices=("cross_origin", "routes", "network"), metavar="ROW")
-    parser.add_argument("--suite", action="store_true", help="run the tests without a route, too")
+    parser.add_argument("--only", nargs="+", choices=("cross_origin", "routes", "network", "suite"), metavar="ROW")
+    parser.add_argument("--suite", action="store_true", help="the tests without a route, too")
+    parser.add_argument("--tests", nargs=argparse.REMAINDER, default=TESTS, help="last: what pytest is given")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
-        print(json.dumps(inside(given.inside, given.suite)))
+        print(json.dumps(inside(given.inside, given.tests if given.only else None)))
         return
-    rows = given.only or ["cross_origin", "routes", "network"]
+    rows = (given.only or ["cross_origin", "routes", "network"]) + ["suite"] * given.suite
     result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         if {"cross_origin", "routes"} & set(rows):
@@ -258,7 +263,9 @@ def main() -> None:
                 result |= {"cross_origin": prove_cross_origin(port)} if "cross_origin" in rows else {}
                 result |= {"routes": prove_routes(port)} if "routes" in rows else {}
         if "network" in rows:
-            result["network"] = prove_network(Path(folder), given.suite)
+            result["network"] = prove_network(Path(folder))
+        if "suite" in rows:
+            result["suite"] = prove_network(Path(folder), given.tests)
     print(json.dumps(result | {"machine": machine.describe()}, indent=None if given.json else 2))
 
 

@@ -106,7 +106,7 @@ class Visitor:
         try:
             response = await self.client.post(place, json={"data": data, "session_hash": self.session})
             if response.status_code != httpx.codes.OK:
-                told: dict[str, Any] = {"error": response.text, "status": response.status_code}
+                told: dict[str, Any] = {"error": _sentence(response), "status": response.status_code}
             else:
                 told = await self._hear(f"{place}/{response.json()['event_id']}")
         except httpx.HTTPError as error:
@@ -130,6 +130,13 @@ class Visitor:
         """Listen to a long answer for so long, then hang up without a word, as a closed laptop does."""
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.ask(image, question, LONG), after_seconds)
+
+
+def _sentence(response: httpx.Response) -> str:
+    """What a refusal says: its `detail`, else all of it."""
+    with suppress(ValueError, KeyError, TypeError):
+        return str(response.json()["detail"])
+    return response.text
 
 
 @asynccontextmanager

@@ -67,15 +67,15 @@ class Line(Turnstile):
         self.seconds = seconds
         self._is_closed = False
 
-    def check(self, owner: str = "") -> None:
-        """Raises LineError where nobody more may wait, or where this owner's session has its place."""
+    def check(self, owner: str = "", coming: int = 0) -> None:
+        """Raises LineError where nobody more may wait, with the `coming` here or under way, or the session has its place."""
         session = owner.partition(" ")[0]
         with self._changed:
             if self._is_closed:
                 raise LineError("Hilum is being closed. Start it again, then ask again.", "closing")
             if any(other.owner.partition(" ")[0] == session and not other.is_closed for other in self._queue):
                 raise LineError("Your last request is still under way. Ask again when it has ended, or stop it.", "busy")
-            if len(self._queue) >= self._at_once + self.most:
+            if max(coming, len(self._queue)) >= self._at_once + self.most:
                 raise LineError(f"{self.most} questions wait already. Ask again in a moment.", "line_full", most=self.most)
 
     def lead(self, owner: str, steps: Generator[T, None, None], parts: int = 1) -> Generator[T | int, None, None]:

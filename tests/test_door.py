@@ -36,7 +36,7 @@ from chat.engine.base import Sampling
 from chat.engine.remote import connect
 from chat.settings import SettingsError, read_settings
 from chat.ui import lan, page
-from chat.ui.door import HEADERS, LOBBY, MOST_WORDS, ROOMS, Door, House
+from chat.ui.door import HEADERS, LOBBY, MOST_OF_A_STRANGER, MOST_WORDS, ROOMS, Door, House
 from chat.ui.lan import Access, Attempts, check_port, open_access
 from chat.ui.panels import About
 
@@ -221,6 +221,8 @@ def test_every_response_is_dressed_and_only_gradios_own_code_is_kept(house: gr.B
 
 def test_a_body_without_a_length_or_an_endless_one_is_refused(house: gr.Blocks) -> None:
     parts = urlsplit(house.local_url)
+    assert ask(house.local_url, "POST", "/login", "a" * (1 + MOST_OF_A_STRANGER))[0] == 413
+    assert ask(house.local_url, "GET", "/assets/" + "a" * 5000)[0] == 404
     for header, status in ((f"Content-Length: {MOST_WORDS + 1}", b"413"), ("Transfer-Encoding: chunked", b"411")):
         with socket.create_connection((parts.hostname, parts.port), timeout=20) as line:
             line.sendall(f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode())

@@ -13,7 +13,6 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from served import Served, build_checkpoint, serve
 
-from benchmarks.prove import Proof, rows_of
 from benchmarks.prove_load import ideal_waits
 from benchmarks.visitor import LONG, Visitor, draw, hilum, visitors
 from chat.assistant import Answer, Assistant, Looking, Request
@@ -278,9 +277,9 @@ def test_a_second_question_of_a_session_is_refused_and_the_first_goes_on(slowly:
     client, before = Client(slowly.url, verbose=False), slowly.engine.served
     first = client.submit(handle_file(str(paths[0])), "What is this?", SHORT | {"max_new_tokens": 20}, api_name="/ask")
     wait_until(lambda: slowly.engine.served > before)
-    with pytest.raises(AppError, match="still being answered"):
+    with pytest.raises(AppError, match="still under way"):
         client.predict(handle_file(str(paths[1])), "And this?", SHORT, api_name="/ask")
-    with pytest.raises(AppError, match="답하는 중"):
+    with pytest.raises(AppError, match="아직 끝나지 않았습니다"):
         client.predict(None, "그리고?", SHORT, api_name="/ask")
     assert first.result(60)["turn"] == 1
     assert client.predict(None, "And now?", SHORT, api_name="/ask")["turn"] == 2
@@ -299,6 +298,7 @@ def test_a_full_line_refuses_in_the_persons_language_and_loses_nobody(slowly: Se
             ]
             await until(lambda: sum(task.done() for task in tasks) == 4)
             refused = {task.result()["error"] for task in tasks if task.done()}
+            assert {task.result()["status"] for task in tasks if task.done()} == {503}
             assert refused <= {f"{WAITING} questions are waiting already. Ask again in a moment.",
                                f"지금 질문 {WAITING}개가 차례를 기다립니다. 잠시 뒤에 다시 물어봐 주세요."}  # fmt: skip
             await hang_up(first)
@@ -307,6 +307,40 @@ def test_a_full_line_refuses_in_the_persons_language_and_loses_nobody(slowly: Se
             assert "answer" in await people[0].ask(await people[0].upload(draw(30)), "Now?", SHORT)
 
     asyncio.run(story())
+
+
+def test_a_full_line_says_the_same_to_gradios_client_and_to_a_plain_one_and_keeps_nothing_of_theirs(
+    slowly: Served, tmp_path: Path
+) -> None:
+    path, sentence = tmp_path / "picture.png", f"{WAITING} questions are waiting already. Ask again in a moment."
+    path.write_bytes(draw(60))
+    talker = Client(slowly.url, verbose=False)
+    assert talker.predict(handle_file(str(path)), "What is this?", SHORT, api_name="/ask")["turn"] == 1
+
+    async def story() -> None:
+        async with visitors(slowly.url) as client:
+            first, people = await begin_long(slowly, client, 61), [Visitor(client) for _ in range(WAITING)]
+            images = [await visitor.upload(draw(62 + place)) for place, visitor in enumerate(people)]
+            waiting = [
+                asyncio.create_task(visitor.ask(image, "And I?", SHORT)) for visitor, image in zip(people, images, strict=True)
+            ]
+            await until(lambda: len(LINES[-1].waiting) == WAITING)
+            for given in ((None, "And now?"), (handle_file(str(path)), "And this?")):
+                with pytest.raises(AppError, match=sentence):
+                    await asyncio.to_thread(talker.predict, *given, SHORT, api_name="/ask")
+            late = await Visitor(client).upload(draw(70))
+            for data, words in (([late, "이것은?"], "지금 질문"), ([late, "en"], sentence)):
+                name = "ask" if "?" in data[1] else "report"
+                response = await client.post(f"gradio_api/call/{name}", json={"data": data})
+                assert response.status_code == 503 and words in response.json()["detail"] and response.headers["Retry-After"]
+            again = await people[0].ask(images[0], "And I?", SHORT)
+            assert again["status"] == 409 and "still under way" in again["error"]
+            assert not Path(late["path"]).exists() and not slowly.left_over()
+            await hang_up(first)
+            assert all("answer" in told for told in await asyncio.gather(*waiting))
+
+    asyncio.run(story())
+    assert talker.predict(None, "And now?", SHORT, api_name="/ask")["turn"] == 2
 
 
 def test_a_report_waits_its_turn_and_is_refused_where_the_line_is_full(slowly: Served) -> None:
@@ -349,13 +383,3 @@ def test_the_ideal_line_answers_in_order_and_waits_longest_where_all_look_at_a_p
     assert ideal_waits([1.0] * 5, 10, 2)[:12] == [*map(float, range(1, 11)), 10.0, 10.0]
     waits = ideal_waits([3.0, 1.0, 1.0, 1.0, 1.0], 10, 1)
     assert len(waits) == 50 and max(waits) == 30 and waits[-1] == 10
-
-
-def test_a_proof_without_a_result_or_with_a_bad_one_does_not_hold() -> None:
-    door = Proof("prove_door", 1, {"routes": "only the allow-list", "network": "0 attempts"})
-    rows = rows_of(door, 'chatter\n{"routes": {"answering": ["/x"]}, "network": {"not_measured": "no namespaces"}}', 0)
-    assert [row["passed"] for row in rows] == [False, False] and "no namespaces" in str(rows[1])
-    assert rows_of(door, '{"routes": {\n "answering": []}\n}', 0)[0]["passed"]
-    assert not any(row["passed"] for row in rows_of(door, "it broke", 0))
-    kept = Proof("prove_kept", 1, {"persistence": "0 bytes"})
-    assert [rows_of(kept, '{"persistence": {"bytes": 0}}', code)[0]["passed"] for code in (0, 1)] == [True, False]

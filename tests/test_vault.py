@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -282,6 +283,56 @@ def test_no_other_way_leads_to_a_file(served: Served, visitor: Callable[[], http
                 upload.take(way)
     (served.uploads / "place" / "link").unlink()
     assert Path(path).exists() and EXAMPLE.exists()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000, "\ud800", "../../../etc/passwd", "", "0" * 31 + "/"])
+def test_a_path_that_nobody_was_given_is_refused_before_anything_looks_for_it(
+    visitor: Callable[[], httpx.Client], name: str
+) -> None:
+    one = visitor()
+    (path,) = send(one, b"x").json()
+    refused = one.post(
+        "gradio_api/call/ask", content=json.dumps({"data": [{"path": f"{Path(path).parent}/{name}"}, "?", None]})
+    )
+    assert refused.status_code == 403 and refused.json()["detail"] == KEPT["en"]["not_yours"] and Path(path).exists()
+
+
+def test_a_file_that_was_not_sent_is_asked_for_in_one_sentence(visitor: Callable[[], httpx.Client]) -> None:
+    for place in ("/home/kim/film.png", "film.png", "C:\\film.png", "/etc/passwd"):
+        refused = call(visitor(), place)
+        assert refused.status_code == 400 and refused.json()["detail"] == KEPT["en"]["not_sent"]
+
+
+def test_a_form_that_is_no_upload_names_nobodys_session_and_no_file_of_it_is_written(
+    visitor: Callable[[], httpx.Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    form = {"session_hash": "session1234", "component_id": "1", "fn_name": "tile"}
+    for path in ("gradio_api/component_server/", "gradio_api/queue/join", "gradio_api/call/ask"):
+        refused = visitor().post(path, data=form, files={"a": ("film.png", bytes(3 << 20))})
+        assert refused.status_code == 400 and refused.json()["detail"] == KEPT["en"]["no_json"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("session", ["", "a" * 129, "a/b", "a b"])
+def test_a_session_without_a_proper_name_is_refused(visitor: Callable[[], httpx.Client], session: str) -> None:
+    body = {"data": [None, "?", None], "session_hash": session, "fn_index": 0}
+    assert {visitor().post(f"gradio_api/{way}", json=body).status_code for way in ("call/ask", "queue/join")} == {403}
+
+
+def test_what_a_client_sends_and_nobody_can_use_stands_in_no_log(
+    visitor: Callable[[], httpx.Client], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = visitor()
+    answer = next(each for each in one.get("config").json()["dependencies"] if each["api_name"] == "answer")
+    body = {"fn_index": answer["id"], "data": ["Kim 1961"] * len(answer["inputs"]), "session_hash": "wrong"}
+    assert one.post("gradio_api/queue/join", json=body).status_code == 200
+    assert "Kim 1961" in one.get("gradio_api/queue/data", params={"session_hash": "wrong"}).text  # who sent it may know
+    lost = {"component_id": 10**9, "fn_name": "tile", "data": "Kim 1961", "session_hash": "wrong"}
+    assert one.post("gradio_api/component_server/", json=lost).status_code == 500
+    assert is_soon(lambda: caplog.text.count("a bug: ") == 2)  # the second is told after its response
+    told = caplog.text + "".join(capfd.readouterr())
+    assert "Kim 1961" not in told and str(10**9) not in told
 
 
 @pytest.mark.parametrize(

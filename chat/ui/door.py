@@ -5,11 +5,13 @@ Knows HTTP, and what the page and its clients need of Gradio. Does not know sess
 
 import logging
 import re
+import sys
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from types import SimpleNamespace
 
 import gradio as gr
-from gradio import processing_utils
+from gradio import processing_utils, queueing, route_utils, routes
 from gradio.routes import App, ORJSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -19,10 +21,10 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat.settings import flag, is_loopback, variable
+from chat.ui.diary import log_bug
 from chat.ui.lan import WINDOW_SECONDS, Access, Attempts
-from chat.ui.owners import UPLOADS, Owners
-
-LOGIN = "/login"
+from chat.ui.owners import LOGIN, UPLOADS, Owners
+from chat.ui.usher import Usher
 
 LOBBY = {
     "/": "GET HEAD", "/favicon.ico": "GET", "/theme.css": "GET", "/assets/{path:path}": "GET", "/static/{path:path}": "GET",
@@ -44,6 +46,12 @@ LASTING = ("/assets/", "/static/")
 MOST_WORDS = 8 << 20
 """Bytes in the body of what is not an upload."""
 
+MOST_OF_A_STRANGER = 64 << 10
+"""Bytes in the body of a login: nobody knows yet who it is that makes Hilum hold them."""
+
+LONGEST_PATH = 1024
+"""Characters; a longer one is no file's."""
+
 HEADERS = {
     # Gradio draws by inline scripts, and builds those of its HTML parts from text. Nothing is sent or fetched elsewhere.
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -61,7 +69,7 @@ HEADERS = {
 REFUSED = {
     HTTPStatus.NOT_FOUND: "There is nothing here in Hilum.",
     HTTPStatus.LENGTH_REQUIRED: "Say how long the request is, in Content-Length.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"This is longer than {MOST_WORDS >> 20} MB; send pictures as uploads.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "This is longer than Hilum takes here; send pictures as uploads.",
     HTTPStatus.MISDIRECTED_REQUEST: f"Hilum does not go by this name; open it as 127.0.0.1, or start it with {flag('hosts')} "
     f"({variable('hosts')}) and the name.",
     HTTPStatus.FORBIDDEN: "This request does not come from Hilum's own page; a client sends the page's address as Origin.",
@@ -142,12 +150,12 @@ class Door:
         if not self._comes_from_us(scope, headers, host):
             return HTTPStatus.FORBIDDEN
         is_in_lobby = _leads_to(path, method, IN_LOBBY)
-        if not is_in_lobby and not _leads_to(path, method, IN_ROOMS):
+        if len(path) > LONGEST_PATH or (not is_in_lobby and not _leads_to(path, method, IN_ROOMS)):
             return HTTPStatus.NOT_FOUND
         if method == "POST" and path != UPLOADS:
             if not headers.get("content-length", "").isdecimal():
                 return HTTPStatus.LENGTH_REQUIRED
-            if int(headers["content-length"]) > MOST_WORDS:
+            if int(headers["content-length"]) > (MOST_OF_A_STRANGER if path == LOGIN else MOST_WORDS):
                 return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         return None if is_in_lobby or self._has_logged_in(scope) else HTTPStatus.UNAUTHORIZED
 
@@ -189,7 +197,8 @@ class House(App):
     """Gradio's application behind the door."""
 
     def __init__(self, host: str, access: Access) -> None:
-        super().__init__(default_response_class=ORJSONResponse, middleware=[Middleware(Owners)])
+        hush()
+        super().__init__(default_response_class=ORJSONResponse, middleware=[Middleware(Owners), Middleware(Usher)])
         self.access = replace(access, hosts=access.hosts | ({host.strip("[]")} - {"0.0.0.0"}))
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -203,6 +212,25 @@ def stay_home() -> None:
         raise gr.Error("Send the picture itself; Hilum fetches nothing from an address.", print_exception=False)
 
     setattr(processing_utils, "async_ssrf_protected_download", refuse)  # noqa: B010
+
+
+def hush() -> None:
+    """What fails within Gradio and uvicorn is told as a bug of ours: they print its message, which may be what was sent."""
+    for module in (queueing, routes, route_utils):
+        setattr(module, "traceback", SimpleNamespace(print_exc=_tell_bug))  # noqa: B010
+    logging.getLogger("uvicorn.error").addFilter(_is_plain)  # once, however often
+
+
+def _is_plain(record: logging.LogRecord) -> bool:
+    if record.exc_info:
+        _tell_bug(record.exc_info[1])
+    return not record.exc_info
+
+
+def _tell_bug(error: BaseException | None = None) -> None:
+    error = error or sys.exc_info()[1]
+    if isinstance(error, Exception):
+        log_bug(error)
 
 
 def _end(scope: Scope, name: str) -> str:

@@ -27,6 +27,8 @@ KEPT: dict[Language, dict[str, str]] = {
         "upload_too_large": "파일이 너무 큽니다. {limit}까지 올릴 수 있습니다.",
         "bad_upload": "올린 파일을 읽을 수 없습니다. multipart/form-data의 files라는 이름으로 보내 주세요.",
         "not_yours": "다른 브라우저의 것입니다. 페이지를 새로 고쳐 주세요.",
+        "not_sent": "이 경로의 파일은 받은 적이 없습니다. 먼저 /gradio_api/upload로 보내고, 돌아온 경로를 적어 주세요.",
+        "no_json": "이 요청은 JSON이 아닙니다. JSON으로 보내고, 사진은 /gradio_api/upload로 보내 주세요.",
     },
     "en": {
         "keeping": "What is kept",
@@ -49,6 +51,8 @@ KEPT: dict[Language, dict[str, str]] = {
         "upload_too_large": "This file is too large; up to {limit} can be sent.",
         "bad_upload": "This upload cannot be read. Send the file as the part named files of multipart/form-data.",
         "not_yours": "This belongs to another browser. Reload the page.",
+        "not_sent": "No file was sent by this path. Send it to /gradio_api/upload first, and give the path that comes back.",
+        "no_json": "This request is not JSON. Send it as JSON, and pictures to /gradio_api/upload.",
     },
 }
 

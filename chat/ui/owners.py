@@ -27,12 +27,13 @@ from chat.ui.kept_words import say
 from chat.ui.upload import MOST_MEGABYTES, Intake, Refused, discard, folder
 from chat.wording import Language
 
-UPLOADS = "/gradio_api/upload"
+UPLOADS, LOGIN = "/gradio_api/upload", "/login"
 HEARTBEAT = "/gradio_api/heartbeat/"
 DOORSTEP = ("/", "/config")
 """What a browser, and `gradio_client`, fetch first: there a cookie is handed out, and nowhere else."""
 
 SECRET = re.compile(r"[\w-]{43}")
+SESSION = re.compile(r"[\w.-]{1,128}", re.ASCII)
 MOST_SESSIONS = 4096
 """Sessions whose owner is remembered; Gradio keeps far fewer (`page.SESSIONS`)."""
 
@@ -77,8 +78,11 @@ class Owners:
             body = await Request(scope, receive).body() if is_post else b""
         except ClientDisconnect:
             return
-        if not self._may(owner, _session(scope), _parsed(body)):
-            await JSONResponse({"detail": say("not_yours", _language(scope))}, 403)(scope, receive, send)
+        said = scope["state"]["said"] = _parsed(body)  # for who stands behind
+        trouble = self._trouble(owner, scope, body, said)
+        if trouble:
+            status = 403 if trouble == "not_yours" else 400
+            await JSONResponse({"detail": say(trouble, language_in(scope))}, status)(scope, receive, send)
             return
 
         async def greet(message: Message) -> None:
@@ -88,18 +92,30 @@ class Owners:
 
         await self.app(scope, _again(body, receive) if is_post else receive, greet)
 
-    def _may(self, owner: str, session: object, said: object) -> bool:
-        """Whether all that a request names is its owner's; a session that is new becomes theirs."""
+    def _trouble(self, owner: str, scope: Scope, body: bytes, said: object) -> str | None:
+        """The key of a refusal where not all that a request names is its owner's; a session that is new becomes theirs.
+
+        What is no JSON may name anything: Gradio would read a form with files, and write these to a disk.
+        """
+        if body and said is None and scope["path"] != LOGIN:
+            return "no_json"
+        session: object = _session(scope)
         if isinstance(said, dict):
             session = said.get("session_hash", session)
         if isinstance(session, str):
-            if self._sessions.setdefault(session, owner) != owner:
-                return False
+            if not SESSION.fullmatch(session) or self._sessions.setdefault(session, owner) != owner:
+                return "not_yours"
             self._sessions.move_to_end(session)
             while len(self._sessions) > MOST_SESSIONS:
                 self._sessions.popitem(last=False)
-        below = re.escape(json.dumps(f"{folder()}/")[1:-1])
-        return all(found == owner for found in re.findall(f'{below}([^/"]*)', json.dumps(said)))
+        try:
+            text, below = json.dumps(said), json.dumps(f"{folder()}/")[1:-1]
+        except RecursionError:
+            return "no_json"
+        if not all(re.fullmatch(f"{owner}/[0-9a-f]{{32}}", found) for found in re.findall(f'{re.escape(below)}([^"]*)', text)):
+            return "not_yours"
+        named = re.findall(r'"path": "([^"]*)', text)
+        return None if all(path.startswith((below, "http://", "https://")) for path in named) else "not_sent"
 
 
 async def _take_in(scope: Scope, receive: Receive, send: Send, owner: str) -> None:
@@ -118,7 +134,7 @@ async def _take_in(scope: Scope, receive: Receive, send: Send, owner: str) -> No
         except Refused as refused:
             async for _ in pieces:  # a browser does not hear why before it has sent everything
                 pass
-            words = say(refused.key, _language(scope), limit=f"{MOST_MEGABYTES:,} MB")
+            words = say(refused.key, language_in(scope), limit=f"{MOST_MEGABYTES:,} MB")
             response = PlainTextResponse(words, refused.status)
     except ClientDisconnect:
         return
@@ -156,5 +172,5 @@ def _cookie(name: str, is_encrypted: bool) -> str:
     return f"{name}={token_urlsafe(32)}; HttpOnly; SameSite=Lax; Path=/{'; Secure' if is_encrypted else ''}"
 
 
-def _language(scope: Scope) -> Language:
+def language_in(scope: Scope) -> Language:
     return "ko" if Headers(scope=scope).get("accept-language", "").lower().startswith("ko") else "en"

@@ -6,6 +6,8 @@ called: below the folder of its owner it gets a random name.
 
 import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from secrets import token_hex
@@ -59,15 +61,29 @@ def take(path: str) -> bytes:
 
     Nothing outside the upload folder is ever touched: a path that leads there by another way (..., /proc/self/fd) is none.
     """
-    file = Path(path)
-    if file.parent.parent != folder() or file != file.resolve():
-        raise RequestError("upload_lost", "The file did not arrive. Please send it again.")
-    try:
+    with _found(path) as file:
         return file.read_bytes()
-    except OSError:
+
+
+def drop(path: str) -> None:
+    """Remove an uploaded file that nobody will read; a path of anything else is passed over."""
+    with suppress(RequestError), _found(path):
+        pass
+
+
+@contextmanager
+def _found(path: str) -> Iterator[Path]:
+    """An uploaded file, until the end of the block; `path` is whatever a client wrote."""
+    try:
+        file = Path(path)
+        if file.parent.parent != folder() or file != file.resolve() or not file.is_file():
+            raise FileNotFoundError
+        try:
+            yield file
+        finally:
+            discard(file)
+    except (OSError, ValueError):  # ValueError: what is no path, such as one with a null character
         raise RequestError("upload_lost", "The file did not arrive. Please send it again.") from None
-    finally:
-        discard(file)
 
 
 _held: dict[Path, int] = {}
