@@ -12,7 +12,8 @@ from finetune.easel import COLOURS
 from finetune.exchange import Exchange, Random, closed_answer
 from finetune.outlines import SHAPES
 from finetune.scene_ko import RANKS
-from finetune.scene_speaker import GROUNDS, OPEN, Said, Speaker
+from finetune.scene_said import Said
+from finetune.scene_speaker import GROUNDS, OPEN, Speaker
 from finetune.scene_view import other_value, pick
 from finetune.scene_words import EnglishNoun, It, KoreanNoun, Noun, Ref, claim_of, lowered
 from finetune.scenes import Scene

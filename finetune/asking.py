@@ -26,6 +26,8 @@ from chat.settings import is_address
 from chat.writer import without_thoughts
 from finetune.jsonl import Ledger
 from finetune.records import RecordError
+from vision.evidence import CheckpointError
+from vision.study import StudyError
 
 log = logging.getLogger(__name__)
 _LONGEST_WAIT = 60.0
@@ -58,8 +60,8 @@ def job(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Job:
     return Job(hashlib.sha256(said.encode()).hexdigest()[:32], tuple(messages), sampling)
 
 
-class Turnstile:
-    """Lets requests pass so that no minute holds more of them, or of their tokens, than is allowed.
+class RateLimiter:
+    """A sliding window: lets requests pass so that no minute holds more of them, or of their tokens, than is allowed.
 
     `clock` and `sleep` are the machine's own by default; where `sleep` returns True it was woken to let everything pass. A
     request larger than a minute's tokens passes alone.
@@ -100,7 +102,7 @@ def ask_all(jobs: Iterable[Job], engine: Engine, ledger: Ledger, pace: Pace, wha
     """
     left = list({each.key: each for each in jobs if each.key not in ledger.paid}.values())
     stop, rng = Event(), random.Random(seed)
-    turnstile = Turnstile(pace, sleep=stop.wait)
+    limiter = RateLimiter(pace, sleep=stop.wait)
     too_long = 0
     with ThreadPoolExecutor(pace.workers) as pool, tqdm(total=len(left), desc=what, disable=None, leave=False) as bar:
         waiting: set[Future[bool]] = set()
@@ -108,7 +110,7 @@ def ask_all(jobs: Iterable[Job], engine: Engine, ledger: Ledger, pace: Pace, wha
             for each in left:
                 if len(waiting) >= 2 * pace.workers:
                     too_long += _finished(waiting, bar)
-                waiting.add(pool.submit(_ask, each, engine, ledger, pace, turnstile, stop, rng.random()))
+                waiting.add(pool.submit(_ask, each, engine, ledger, pace, limiter, stop, rng.random()))
             while waiting:
                 too_long += _finished(waiting, bar)
         except BaseException:
@@ -128,10 +130,10 @@ def _finished(waiting: "set[Future[bool]]", bar: "tqdm[None]") -> int:
     return sum(not each.result() for each in done)
 
 
-def _ask(each: Job, engine: Engine, ledger: Ledger, pace: Pace, turnstile: Turnstile, stop: Event, jitter: float) -> bool:
+def _ask(each: Job, engine: Engine, ledger: Ledger, pace: Pace, limiter: RateLimiter, stop: Event, jitter: float) -> bool:
     """Whether there is an answer now: not when the prompt does not fit."""
     for attempt in range(pace.retries + 1):
-        turnstile.enter(engine.count(each.messages) + each.sampling.max_new_tokens)
+        limiter.enter(engine.count(each.messages) + each.sampling.max_new_tokens)
         if stop.is_set():
             break
         try:
@@ -210,7 +212,7 @@ def open_engine(base_url: str | None, model: str | None, max_images: int = 0) ->
     return LocalEngine(checkpoint.load(folder, "auto", None)) if has_eyes else text.load(folder, "auto", None)
 
 
-def said(error: EngineError | RecordError) -> str:
+def said(error: Exception) -> str:
     """An error's sentence with these commands' own flags."""
     sentence = str(error)
     if isinstance(error, EngineError):
@@ -228,7 +230,7 @@ def guarded(work: Callable[[], None]) -> int:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         work()
-    except (RecordError, EngineError) as error:
+    except (RecordError, EngineError, CheckpointError, StudyError) as error:
         print(f"hilum: {said(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

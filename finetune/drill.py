@@ -1,14 +1,14 @@
 """Drill: few questions about few films made into many, so that an answer has to come from the film and not from the words.
 
-Knows records, English phrases and pixels. Does not know models, files of records or what else is taught beside them. Yes and no
-are brought near to balance for each kind of question; a question is put in other words or turned into its opposite, on copies
-of the film that differ in turn, cut and tone; and some are asked of a picture that shows nothing, where the answer is that it
-cannot be told.
+Knows records, English phrases and pixels. Does not know models, files of records or what else is taught beside them. Where the
+same is asked of films that show it and of films that do not, yes and no are brought near to balance and their wordings are
+exchanged; elsewhere they are balanced for each kind of question. A question is put in other words or turned into its opposite,
+on copies of the film that differ in turn, cut and tone; and some are asked of a picture that shows nothing, where the answer is
+that it cannot be told.
 """
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from PIL import Image, ImageEnhance
 
 from chat.wording import language_of
 from finetune.compare import MOST_PIXELS
-from finetune.grades import verdict_of
+from finetune.grades import Verdict, verdict_of
 from finetune.jsonl import disk_errors
 from finetune.oddities import draw_oddity
 from finetune.phrasebook import book
@@ -29,7 +29,7 @@ from finetune.records import RecordError
 from vision.study import StudyError, read_study
 
 MOST_TIMES = 3
-"""How much oftener than the commoner answer of its kind the rarer one may come."""
+"""How much oftener than itself the rarer answer to what is asked, or of its kind, may come."""
 
 BLANK_SHARE = 0.08
 LONGEST = 512
@@ -42,6 +42,11 @@ _LARGE = re.compile(rf"^(?P<head>{_IS} the (?:heart|cardiac silhouette)) enlarge
 _OTHER_WORDS = ("Do you see {}?", "Does this film show {}?", "Can {} be seen here?", "Does the chest X-ray show {}?")
 _FRAMES = ("In this film: {}", "{} Answer yes or no.", "Please look closely. {}", "Looking at this X-ray: {}")
 _OPPOSITE = {"yes": "No.", "no": "Yes."}
+_SAME = (
+    (r"\W*yes/no\b", ""), (r"cardiomegaly|enlarged heart", "heart enlarged"), (r"cardiac silhouette", "heart"),
+    (r"\bx[- ]?ray|\b(?:an?|the|is|are|there|any|this|that|it|in|on|of|for|with|to|does|do|you|can|be|has|have|see|seen|shows?|"
+     r"shown|present|visible|visualized|appears?|looks?|evidence|signs?|patient|s|image|film|chest|cxr)\b", ""),
+)  # fmt: skip
 
 
 def opposite(question: str) -> str | None:
@@ -51,6 +56,17 @@ def opposite(question: str) -> str | None:
     if found := _LARGE.match(question):
         return f"{found['head']} normal in size?"
     return None
+
+
+def topic(question: str) -> tuple[str, ...]:
+    """What a question asks for: its words in their order, in the singular, without those that only carry it.
+
+    Two questions of one topic have the same answer on the same film; not all that ask for the same are of one topic.
+    """
+    text = question.lower()
+    for pattern, word in _SAME:
+        text = re.sub(pattern, word, text)
+    return tuple(w.rstrip("s") if len(w) > 3 else w for w in re.findall(r"\w+", text))
 
 
 def in_other_words(question: str, rng: Random) -> str:
@@ -75,36 +91,56 @@ def vary(image: Image.Image, rng: Random) -> Image.Image:
     return ImageEnhance.Contrast(changed).enhance(rng.uniform(0.8, 1.2))
 
 
-def drill(records: Sequence[Record], source: Path, folder: Path, copies: int, seed: int) -> Iterator[Record]:
-    """The training part of `records` (images lie beside `source`) `copies` times, and the rest as it is; images go to `folder`.
+def drill(
+    records: Sequence[Record], source: Path, folder: Path, copies: int, seed: int, all_taught: bool = False
+) -> Iterator[Record]:
+    """The training part of `records` (images lie beside `source`), or all, `copies` times, and the rest as it is.
 
-    Paths in the records are seen from the folder above `folder`. Raises RecordError for an image that cannot be read.
+    A closed question whose words alone give the answer, since no film of the other answer is asked about it, is not copied but
+    for the balance of its kind. Images go to `folder`; paths are seen from the folder above it. Raises RecordError for an image
+    that cannot be read.
     """
-    taught = [record for record in records if record.split == "train"]
-    sides = Counter((record.kind, verdict_of(record.turns[-1].answer)) for record in taught)
+    taught = [record for record in records if all_taught or record.split == "train"]
+    group_of, asked = _groups(taught), dict[tuple[object, Verdict | None], list[str]]()
+    for record in taught:
+        asked.setdefault((group_of[record.id], verdict_of(record.turns[-1].answer)), []).append(record.turns[-1].question)
     for record in records:
         if not record.image:
             yield record
             continue
         path = source / record.image
         yield replace(record, image=Path(os.path.relpath(path, folder.parent)).as_posix())
-        if record.split != "train":
+        if record.id not in group_of:
             continue
-        rng, verdict = Random(f"{seed}:{record.id}"), verdict_of(record.turns[-1].answer)
-        other = sides[record.kind, "no" if verdict == "yes" else "yes"] if verdict else 0
-        share = min(MOST_TIMES, max(1.0, other / sides[record.kind, verdict]))
-        for number in range(1, round(copies * share)):
-            yield replace(_again(record, number, rng), image=_copy(path, folder, 1 + number % copies, seed))
+        rng, verdict, group = Random(f"{seed}:{record.id}"), verdict_of(record.turns[-1].answer), group_of[record.id]
+        others = asked.get((group, "no" if verdict == "yes" else "yes"), []) if verdict else []
+        share = min(MOST_TIMES, max(1.0, len(others) / len(asked[group, verdict])))
+        is_decided = isinstance(group, tuple)
+        for number in range(1, round((copies if is_decided or not verdict else 1) * share)):
+            again = _again(record, number, rng, others if is_decided else ())
+            yield replace(again, image=_copy(path, folder, 1 + number % copies, seed))
         if verdict and rng.random() < BLANK_SHARE * copies:
-            yield _blank(record, folder, rng)
+            yield _blank(record, folder, Random(f"{seed}:{record.id}:blank"))
 
 
-def _again(record: Record, number: int, rng: Random) -> Record:
-    """The record's `number`th copy: its last question as it is, in other words, or turned around."""
+def _groups(taught: Sequence[Record]) -> dict[str, tuple[str, ...] | str]:
+    """Of each record its topic where that is answered with yes and with no, so that the film decides; else its kind."""
+    topics = {record.id: topic(record.turns[-1].question) for record in taught}
+    sides = {(topics[record.id], verdict_of(record.turns[-1].answer)) for record in taught}
+    return {r.id: of if (of := topics[r.id]) and {(of, "yes"), (of, "no")} <= sides else r.kind for r in taught}
+
+
+def _again(record: Record, number: int, rng: Random, others: Sequence[str]) -> Record:
+    """The record's `number`th copy: its last question as it is, in other words, or turned around.
+
+    `others` are questions for the same that another film answers the other way: words that fit both give nothing away.
+    """
     *before, last = record.turns
     verdict, turned = verdict_of(last.answer), opposite(last.question)
     if verdict and record.language != "ko" and last.answer.strip(" .").lower() == verdict:
-        if turned and number % 2:
+        if others and rng.random() < 0.5:
+            last = Exchange(rng.choice(others), last.answer)
+        elif turned and number % 2:
             last = Exchange(turned, _OPPOSITE[verdict])
         elif rng.random() < 0.5:
             last = Exchange(in_other_words(last.question, rng), last.answer)

@@ -12,14 +12,18 @@ from chat.wording import Language
 Random = np.random.Generator
 
 
+Parts = tuple[tuple[str, tuple[int, ...]], ...]
+"""Phrases of an answer, in order, each with the items that it is about."""
+
+
 @dataclass(frozen=True)
 class Exchange:
     """One question with its answer.
 
     `kind` names the intent, `claim` what a right answer says in words that are the same in every language
     ("yes", "no", "red", "star", "3", "upper left", ...); None when there is nothing to check. `items` are what it is about,
-    where it singles something out, numbered as in the picture's index less one. `parts` are the phrases of an answer that
-    goes through them one by one, in order, each with the items that it is about.
+    where it singles something out, numbered as in the picture's index less one. `parts` where the answer goes
+    through them one by one.
     """
 
     question: str
@@ -27,7 +31,7 @@ class Exchange:
     kind: str
     claim: str | None = None
     items: tuple[int, ...] = ()
-    parts: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    parts: Parts = ()
 
 
 @dataclass(frozen=True)

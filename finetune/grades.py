@@ -1,4 +1,4 @@
-"""Grades: what answers to records are worth, per kind of question, with intervals over patients.
+"""Grades: what answers to records are worth, per kind of question, with intervals over patients; folds; two blind controls.
 
 Knows text and statistics. Does not know models, images or files.
 """
@@ -7,13 +7,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
 
 from finetune.metrics import bootstrap
 from finetune.record_formats import Record
+from finetune.records import RecordError
 
 YES: dict[str, tuple[str, ...]] = {"en": ("Yes",), "ko": ("예", "네")}
 NO: dict[str, tuple[str, ...]] = {"en": ("No",), "ko": ("아니오", "아니요")}
@@ -73,6 +78,38 @@ def majority(records: Sequence[Record], taught: Sequence[Record]) -> list[str]:
         if not said[_sort(record)]:
             said[_sort(record)] = Counter(other.turns[-1].answer for other in records if _sort(other) == _sort(record))
     return [said[_sort(record)].most_common(1)[0][0] for record in records]
+
+
+def by_words(records: Sequence[Record], taught: Sequence[Record]) -> list[str]:
+    """As `majority`, but closed questions are answered by a logistic regression on their words and pairs of words.
+
+    What the taught questions give away to a reader who sees no image. Where they hold only yes or only no: the majority.
+    """
+    found = majority(records, taught)
+    closed = [(r.turns[-1].question, side) for r in taught if (side := verdict_of(r.turns[-1].answer))]
+    places = [place for place, record in enumerate(records) if verdict_of(record.turns[-1].answer)]
+    if places and len({side for _, side in closed}) == 2:
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+        model: Any = make_pipeline(words, LogisticRegression(class_weight="balanced", max_iter=1000))
+        model.fit(*zip(*closed, strict=True))
+        for place, side in zip(places, model.predict([records[place].turns[-1].question for place in places]), strict=True):
+            found[place] = side
+    return found
+
+
+def folds_of(records: Sequence[Record], count: int, seed: int) -> list[int]:
+    """Of each record the fold, from 0, that it is held out of; a patient's records stand in one.
+
+    Raises RecordError where there are fewer patients than folds.
+    """
+    patients, found = [record.patient for record in records], [0] * len(records)
+    if not 2 <= count <= len(set(patients)):
+        raise RecordError(f"{len(set(patients))} patients cannot make {count} folds. Choose from 2 to that many.")
+    parts: Any = GroupKFold(count, shuffle=True, random_state=seed).split(patients, groups=patients)
+    for fold, (_, held_out) in enumerate(parts):
+        for place in held_out:
+            found[place] = fold
+    return found
 
 
 def _sort(record: Record) -> tuple[bool, str, str]:

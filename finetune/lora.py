@@ -163,7 +163,10 @@ def keep_or_compare(out: Path, facts: dict[str, Any]) -> None:
 def prepare(recipe: Recipe, accelerator: Accelerator, base: Base, lessons: Lessons) -> tuple[Training, PeftModel]:
     """Look at the images, put in the matrices, and wrap the whole for as many processes as there are."""
     projector = moves_projector(recipe, base)
-    features = Features(base, recipe.output_dir / "features", projector)
+    folder = recipe.output_dir / "features"
+    if recipe.feature_folder:  # other runs may keep there what another base saw
+        folder = recipe.feature_folder / f"{identity(base.path)[:16]}-{base.dtype}-{'tower' if projector else 'projector'}"
+    features = Features(base, folder, projector)
     mine = sorted(lessons.images.items())[accelerator.process_index :: accelerator.num_processes]
     for digest, path in tqdm(mine, desc="images", disable=None, leave=False):
         features.prepare(digest, path)

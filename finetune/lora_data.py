@@ -37,11 +37,12 @@ def read_lessons(recipe: Recipe, base: Base) -> Lessons:
     """Raises RecordError for records that cannot be read, and where none is in the training part or fits."""
     folder = recipe.image_folder or recipe.data_path.parent
     records, twice, _ = share_patients(read_records(recipe.data_path), folder)
-    taught = [record for record in records if record.split != "test"]
+    parts = {record.id: record.split if recipe.hold_out else "train" for record in records}
+    taught = [record for record in records if parts[record.id] != "test"]
     digests = {name: _digest(folder / name) for name in sorted({record.image for record in taught if record.image})}
     most = min(recipe.model_max_length or base.context_tokens, base.context_tokens)
-    train, long = _examples([record for record in taught if record.split == "train"], base, digests, most)
-    val, longer = _examples([record for record in taught if record.split == "val"], base, digests, most)
+    train, long = _examples([record for record in taught if parts[record.id] == "train"], base, digests, most)
+    val, longer = _examples([record for record in taught if parts[record.id] == "val"], base, digests, most)
     if twice or long or longer:
         log.warning(
             "%d records ask the same twice and %d examples are longer than %d tokens: left out", twice, long + longer, most
@@ -49,7 +50,7 @@ def read_lessons(recipe: Recipe, base: Base) -> Lessons:
     if not train:
         raise RecordError(
             f"{recipe.data_path.name} has nothing to teach: of {len(records)} records none is in the training part "
-            f"(80 % of the patients) and within {most} tokens. Add records, or raise --model_max_length."
+            f"(80 % of the patients; all: --hold_out False) and within {most} tokens. Add some, or raise --model_max_length."
         )
     facts: dict[str, Any] = {
         "sha256": digest_records(taught, digests), "train": len(train), "val": len(val), "left_out": twice + long + longer,

@@ -25,8 +25,8 @@ IGNORED = {
 """Flags of LLaVA's script that ask for what is always so here, or for what is decided by the base and the machine."""
 
 ON_RESUME = {
-    "model_name_or_path", "data_path", "output_dir", "image_folder", "licence", "device", "eval_strategy", "save_strategy",
-    "save_steps", "logging_steps", "ddp_timeout", "per_device_eval_batch_size", "gradient_checkpointing",
+    "model_name_or_path", "data_path", "output_dir", "image_folder", "feature_folder", "licence", "device", "eval_strategy",
+    "save_strategy", "save_steps", "logging_steps", "ddp_timeout", "per_device_eval_batch_size", "gradient_checkpointing",
 }  # fmt: skip
 """What may change between a kill and the run that goes on: it moves no loss."""
 
@@ -39,6 +39,8 @@ class Recipe:
     data_path: Annotated[Path, "records, in any format that finetune.record_files reads"]
     output_dir: Annotated[Path, "the adapter's folder; until it is done, what a killed run goes on from"]
     image_folder: Annotated[Path | None, "where the images lie; by default beside the records"] = None
+    feature_folder: Annotated[Path | None, "what the frozen tower saw, for several runs; by default in --output_dir"] = None
+    hold_out: Annotated[bool, "keep the validation and test part of the split aside; False teaches every record"] = True
     licence: Annotated[str, "the data's licence, for the receipt"] = "not stated"
     num_train_epochs: Annotated[int, "times that every record is read"] = 1
     per_device_train_batch_size: Annotated[int, "examples at once"] = 16

@@ -8,7 +8,8 @@ from chat.wording import Language
 from finetune.exchange import Exchange, Random, closed_answer
 from finetune.phrasebook import capital
 from finetune.scene_ko import RANKS
-from finetune.scene_speaker import OPEN, Speaker, listed
+from finetune.scene_said import listed
+from finetune.scene_speaker import OPEN, Speaker
 from finetune.scene_view import USUAL, pick
 from finetune.scene_words import Ref
 from finetune.scenes import Scene

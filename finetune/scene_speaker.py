@@ -4,14 +4,15 @@ Knows scenes and sentences. Does not know dialogues, models or tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from chat.wording import Language, search_prompt
 from finetune import scene_en, scene_ko
-from finetune.exchange import Exchange, Random, closed_answer
+from finetune.exchange import Exchange, Parts, Random, closed_answer
 from finetune.phrasebook import book, roughened
+from finetune.scene_said import Said, listed
 from finetune.scene_view import View, other_value, pick
 from finetune.scene_words import (
     COLOURS_KO,
@@ -33,29 +34,6 @@ TABLES: dict[str, ModuleType] = {"en": scene_en, "ko": scene_ko}
 OPEN = {"colour": "colour", "shape": "kind", "position": "cell", "size": "size"}
 """The kinds that ask for one attribute of one item."""
 GROUNDS = tuple(dict.fromkeys(name for name, _ in BACKGROUNDS))
-
-
-@dataclass(frozen=True)
-class Said:
-    """An exchange with what a follow-up may stand on.
-
-    `index` and `ref`: the item talked about and how; `group`: the things counted or looked for; `told`: the attributes
-    of either that have been said; `doubt`: an attribute of the item (or "background") that was just answered.
-    """
-
-    exchange: Exchange
-    index: int | None = None
-    ref: Ref = field(default_factory=Ref)
-    group: Ref | None = None
-    told: frozenset[str] = frozenset()
-    doubt: str | None = None
-
-
-Parts = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-def listed(parts: Parts) -> str:
-    return KoreanNoun(", ".join(words for words, _ in parts))
 
 
 class Speaker:

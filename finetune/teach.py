@@ -3,12 +3,15 @@
 Knows the order of the other commands. Does not know how any of them works; each is run as a person would type it.
 
     python -m finetune.teach --data ../shared/data [--model models/hilum-tiny] [--out runs/teach] [--install models/NAME]
-    python -m finetune.teach --data ../shared/data --full --out runs/radiology --install models/hilum-tiny-radiology
+    python -m finetune.teach --data ../shared/data --full --folds 5 --out runs/radiology --install models/hilum-tiny-radiology
 
 --data holds what there is of vqa_rad/, kermany224/train/, lung_masks/ and openi_reports/, each in its published layout; drawn
-scenes and phantoms are mixed in, so that the base does not unlearn them. --full is the recipe of an adapter that ships: every
-question of VQA-RAD on four copies of its image, and more of all else. Reports are only asked about, unless --with-reports:
-their licence forbids weights that are passed on. What is done is not done again, so the same command goes on after a kill.
+scenes and phantoms are mixed in, so that the base does not unlearn them. --full is the recipe of an adapter that ships: four
+copies of each question of VQA-RAD that its film decides, and more of all else. Reports are only asked about, unless
+--with-reports: their licence forbids weights that are passed on. What is done is not done again, so the same command goes on
+after a kill.
+With --folds N, VQA-RAD is parted by image: N adapters each answer the closed questions of the part that they were not taught
+from, and the adapter that is kept is taught from all of it; what the folds came to goes into its receipt and is printed last.
 The judge is the base itself behind a real OpenAI-compatible server on this machine: it proves the plumbing, not the adapter.
 """
 
@@ -29,8 +32,9 @@ from chat.engine.shards import read_json
 from chat.engine.store import MANIFEST, write_json
 from finetune.asking import guarded, log, positive
 from finetune.drill import drill
-from finetune.jsonl import claim, disk_errors, write_objects
-from finetune.record_files import read_records
+from finetune.grades import folds_of
+from finetune.jsonl import claim, disk_errors, write_config, write_objects
+from finetune.record_files import read_records, share_patients
 from finetune.record_formats import Record, as_row
 from finetune.records import RecordError
 from finetune.rehearsal import draw_records
@@ -44,6 +48,8 @@ LICENCES = {
     "reports": "Open-i, CC BY-NC-ND 4.0: these weights may not be passed on",
 }  # fmt: skip
 READY_TRIES, REPORTS_JUDGED = 1200, 12
+Fold = tuple[int, int]
+"""The number of the fold that is held out, from 0, and of all folds; as many as all holds out none."""
 
 
 def call(module: str, *words: object, done: Path) -> None:
@@ -105,8 +111,13 @@ def _told(name: str) -> str:
     return f"({asdict(SMALL)[name]}; {asdict(FULL)[name]} with --full)"
 
 
-def mix(sources: dict[str, Path], out: Path, most: int, copies: int, seed: int, with_reports: bool) -> tuple[Path, str]:
-    """VQA-RAD, drilled, and at most so many records of each other source, as one file; and its licences."""
+def mix(
+    sources: dict[str, Path], out: Path, most: int, copies: int, seed: int, with_reports: bool, fold: Fold | None = None
+) -> tuple[Path, str]:
+    """VQA-RAD, drilled, and at most so many records of each other source, as one file; and its licences.
+
+    With a `fold` all of the file may be taught: VQA-RAD without that fold, and of the others what the split lets be taught.
+    """
     records, scenes = list[Record](), out / "scenes"
     if not (scenes / "records.jsonl").exists():
         draw_records(scenes, most, seed)
@@ -114,12 +125,17 @@ def mix(sources: dict[str, Path], out: Path, most: int, copies: int, seed: int, 
     chosen = [name for name in sources if name != "reports" or with_reports]
     for name in chosen:
         found = read_records(sources[name])
-        if name == "vqa":
-            records += drill(found, sources[name].parent, out / "copies", copies, seed)
-        else:
+        if name != "vqa":
+            found = [record for record in found if fold is None or record.split == "train"]
             records += random.Random(f"{seed}:{name}").sample(found, min(most, len(found)))
-    write_objects(out / "records.jsonl", [as_row(record, "records") for record in (*records, *drawn)])
-    return out / "records.jsonl", "; ".join(LICENCES[name] for name in (*chosen, "scenes"))
+            continue
+        if fold:
+            found, _, _ = share_patients(found, sources[name].parent)
+            found = [r for r, held_out in zip(found, folds_of(found, fold[1], seed), strict=True) if held_out != fold[0]]
+        records += drill(found, sources[name].parent, out / "copies", copies, seed, all_taught=fold is not None)
+    path = out / (f"records-{fold[0]}.jsonl" if fold else "records.jsonl")
+    write_objects(path, [as_row(record, "records") for record in (*records, *drawn)])
+    return path, "; ".join(LICENCES[name] for name in (*chosen, "scenes"))
 
 
 def write_prompts(asked: Path, out: Path, count: int) -> Path:
@@ -173,31 +189,65 @@ def _is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def run(args: argparse.Namespace) -> None:
+def keep_or_compare(out: Path, flags: dict[str, object]) -> None:
+    """Write down what a run is made with, so that one that goes on mixes no two recipes. Raises RecordError for another."""
+    file = out / "teach.config.json"
+    if file.exists() and read_json(file) != flags:
+        raise RecordError(f"{out.name} holds a run with other flags. Run its own command, or choose another --out.")
+    write_config(out / "teach", flags)
+
+
+def train(args: argparse.Namespace, sources: dict[str, Path], adapter: Path, fold: Fold | None) -> None:
+    """An adapter by the one recipe, unless it is there; of several folds all read the features that the first has kept."""
+    if (adapter / MANIFEST).exists():
+        return
     size, out, model = size_of(args), args.out.resolve(), args.model.resolve()
+    records, licence = mix(sources, out, size.most, size.copies, args.seed, args.with_reports, fold)
+    rates = ("--learning_rate", size.learning_rate, "--mm_projector_lr", size.learning_rate / 10, "--seed", args.seed)
+    shape = ("--lora_r", 32, "--lora_alpha", 64, "--gradient_checkpointing", "False", "--eval_strategy", "epoch")
+    named = ("--model_name_or_path", model, "--data_path", records, "--output_dir", adapter, "--licence", licence)
+    whole = ("--hold_out", "False", "--feature_folder", out / "features") if fold else ()
+    call("finetune.lora", *named, *rates, *shape, *whole, "--num_train_epochs", size.epochs, done=adapter / MANIFEST)
+
+
+def run(args: argparse.Namespace) -> None:
+    out, model, count = args.out.resolve(), args.model.resolve(), args.folds
     with claim(out / "teach"):
         sources = make_records(args.data.resolve(), out, args.seed)
-        records, licence = mix(sources, out, size.most, size.copies, args.seed, args.with_reports)
-        adapter, merged = out / "adapter", out / "merged"
-        rates = ("--learning_rate", size.learning_rate, "--mm_projector_lr", size.learning_rate / 10, "--seed", args.seed)
-        shape = ("--lora_r", 32, "--lora_alpha", 64, "--gradient_checkpointing", "False", "--eval_strategy", "epoch")
-        named = ("--model_name_or_path", model, "--data_path", records, "--output_dir", adapter, "--licence", licence)
-        call("finetune.lora", *named, *rates, *shape, "--num_train_epochs", size.epochs, done=adapter / MANIFEST)
+        chosen = {name: getattr(args, name) for name in ("folds", "seed", "with_reports")}
+        keep_or_compare(out, {"model": model.name, **asdict(size_of(args)), **chosen})
+        if count and "vqa" not in sources:
+            raise RecordError(f"--folds parts VQA-RAD, and {args.data} holds no vqa_rad/. Put it there, or leave --folds out.")
+        asked, parts = sources.get("vqa", out / "records.jsonl"), [out / f"fold-{number}.json" for number in range(count)]
+        for number, part in enumerate(parts):
+            train(args, sources, part.with_suffix(""), (number, count))
+            own = ("--fold", f"{number}/{count}", "--model", model, "--adapter", part.with_suffix(""), "--seed", args.seed)
+            call("finetune.evaluate", asked, *own, "--guard", 0, "--out", part, done=part)
+        adapter, merged, figures = out / "adapter", out / "merged", out / "evaluation.json"
+        train(args, sources, adapter, (count, count) if count else None)
+        shutil.rmtree(out / "features", ignore_errors=True)
         install = ("--install", args.install.resolve()) if args.install else ()
-        asked, figures = sources.get("vqa", records), out / "evaluation.json"
-        held = (asked, "--model", model, "--adapter", adapter, "--out", figures, "--guard", size.guard)
-        call("finetune.evaluate", *held, *install, done=args.install / MANIFEST if args.install else figures)
+        held = ("--model", model, "--adapter", adapter, "--out", figures, "--guard", size_of(args).guard, "--seed", args.seed)
+        what = ("--pool", *parts) if count else (asked,)
+        call("finetune.evaluate", *what, *held, *install, done=args.install / MANIFEST if args.install else figures)
         call("finetune.lora", "merge", adapter, "--base", model, "--out", merged, done=merged)
-        if "reports" not in sources:
-            return log.info("There are no reports to compare answers about; the rest is done.")
-        answers, grades = out / "answers.csv", out / "grades.csv"
-        prompts = write_prompts(sources["reports"], out, REPORTS_JUDGED)
-        pair = ("--model", f"base={model}", "--model", f"adapter={merged}", "--max-tokens", 48)
-        call("finetune.compare", prompts, "--out", answers, *pair, done=answers)
+        if "reports" in sources:
+            compare_and_judge(args, sources["reports"], merged)
+        if count:
+            print(figures.read_text("utf-8"))
+
+
+def compare_and_judge(args: argparse.Namespace, reports: Path, merged: Path) -> None:
+    """What base and adapter answer about held-out reports, graded by a served model."""
+    out, model = args.out.resolve(), args.model.resolve()
+    answers, grades = out / "answers.csv", out / "grades.csv"
+    prompts = write_prompts(reports, out, REPORTS_JUDGED)
+    pair = ("--model", f"base={model}", "--model", f"adapter={merged}", "--max-tokens", 48)
+    call("finetune.compare", prompts, "--out", answers, *pair, done=answers)
+    if not grades.exists():
         with served(model, out) as address:
             call("finetune.judge", answers, "--out", grades, "--base-url", address, "--model", out / "served", done=grades)
-        log.info("done: %s, its table and its plot lie in %s", grades.name, out)
-    return None
+    log.info("done: %s, its table and its plot lie in %s", grades.name, out)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -210,8 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--install", type=Path, help="where the adapter is served from, when the gate lets it through")
     parser.add_argument("--with-reports", action="store_true", help="teach from the reports too")
     parser.add_argument("--full", action="store_true", help="as much as an adapter takes that ships, instead of a trial")
+    parser.add_argument("--folds", type=positive, default=0, help="measure on so many parts of VQA-RAD in turn")
     parser.add_argument("--most", type=positive, help=f"records of each source but VQA-RAD {_told('most')}")
-    parser.add_argument("--copies", type=positive, help=f"of each question of VQA-RAD, on varied images {_told('copies')}")
+    parser.add_argument("--copies", type=positive, help=f"of each question of VQA-RAD that its film decides {_told('copies')}")
     parser.add_argument("--epochs", type=positive, help=f"times that all is read {_told('epochs')}")
     parser.add_argument("--learning-rate", type=float, help=f"of the LoRA matrices {_told('learning_rate')}")
     parser.add_argument("--guard", type=int, help=f"questions for each guard metric {_told('guard')}")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
+from finetune import metrics
 from finetune.films import LABELS, Film, augment, load_pixels
 from finetune.progress import Progress
 
@@ -35,14 +36,9 @@ def normalise(grey: torch.Tensor) -> torch.Tensor:
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve (Mann-Whitney statistic); NaN when only one class is there."""
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    n = int(positive.sum())
-    if n in (0, len(scores)):
-        return float("nan")
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+    """Area under the ROC curve; NaN when only one class is there."""
+    found = metrics.auc(scores, positive)
+    return float("nan") if found is None else found
 
 
 @torch.inference_mode()

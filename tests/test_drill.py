@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from finetune.drill import drill, in_other_words, opposite, vary
+from finetune.drill import drill, in_other_words, opposite, topic, vary
 from finetune.grades import verdict_of
 from finetune.record_files import share_patients
 from finetune.record_formats import Exchange, Record
@@ -36,6 +36,36 @@ QUESTIONS = ("Is there a pneumothorax?", "Is the heart normal in size?", "Is the
 def test_only_a_plain_question_has_an_opposite(question: str, turned: str | None) -> None:
     assert opposite(question) == turned
     assert turned is None or "normal in size" in turned or opposite(turned) == question
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("Is there cardiomegaly?", "Does the heart appear enlarged?", True),
+        ("Is/Are there rib fractures?", "Is a rib fracture present in this image?", True),
+        ("Is the heart normal?", "Is the heart abnormal?", False),
+        ("Is there a pneumothorax?", "Is there no pneumothorax?", False),
+        ("Is the left lung larger than the right?", "Is the right lung larger than the left?", False),
+        ("폐렴이 있습니까?", "기흉이 있습니까?", False),
+    ],
+)
+def test_questions_of_one_topic_have_one_answer_on_one_film(one: str, other: str, is_same: bool) -> None:
+    assert (topic(one) == topic(other)) is is_same
+
+
+def test_what_films_decide_is_balanced_and_asked_of_both_in_the_same_words(tmp_path: Path) -> None:
+    asked = []
+    for number in range(12):
+        tiny.picture(number).save(tmp_path / f"{number}.png")
+        question, answer = ("Is there cardiomegaly?", "No.") if number % 4 else ("Is cardiomegaly shown?", "Yes.")
+        for place, turn in enumerate((Exchange(question, answer), Exchange(f"Is there thing {number}?", "No."))):
+            asked.append(Record(f"r{number}-{place}", f"p{number}", (turn,), f"{number}.png", "", "presence"))
+    drilled = [r for r in drill(asked, tmp_path, tmp_path / "copies", 6, 0, all_taught=True) if r.kind == "presence"]
+    hearts = [(r.turns[-1].question, verdict_of(r.turns[-1].answer)) for r in drilled if "thing" not in r.turns[-1].question]
+    sides = Counter(side for _, side in hearts)
+    assert 0.8 < sides["yes"] / sides["no"] < 1.25
+    assert {("Is there cardiomegaly?", "yes"), ("Is cardiomegaly shown?", "no")} <= set(hearts)
+    assert {verdict_of(r.turns[-1].answer) for r in drilled if "thing" in r.turns[-1].question} == {"no"}
 
 
 @given(st.sampled_from(("a pneumothorax", "rib fractures", "evidence of a mass")), st.integers())
@@ -91,7 +121,7 @@ def test_a_varied_film_keeps_its_left_and_its_tones_in_order(seed: int) -> None:
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    record = next(record for record in records(tmp_path) if record.split == "train")
+    record = next(record for record in records(tmp_path) if record.split == "train" and record.kind == "position")
     (tmp_path / str(record.image)).write_bytes(b"no image")
     with pytest.raises(RecordError, match="cannot be read as an image"):
         list(drill([record], tmp_path, tmp_path / "copies", 3, 0))

@@ -15,8 +15,8 @@ from chat.engine.adapter import read_receipt
 from chat.engine.checkpoint import load
 from chat.engine.local import LocalEngine
 from finetune import evaluate, guard, lora
-from finetune.grades import Graded, figures, grade, majority, measures, token_f1, verdict_of
-from finetune.receipts import install, losses_of
+from finetune.grades import Graded, by_words, figures, folds_of, grade, majority, measures, token_f1, verdict_of
+from finetune.receipts import add_metrics, install, losses_of
 from finetune.record_formats import Exchange, Record
 from finetune.records import RecordError, split_of
 
@@ -70,6 +70,29 @@ def test_the_majority_answers_from_the_training_part_by_sort() -> None:
     assert majority(asked, taught) == ["No.", "left", "one", "예."]
 
 
+def test_words_alone_answer_what_the_taught_words_give_away_and_see_no_image() -> None:
+    def closed(name: str, question: str, answer: str) -> Record:
+        return Record(name, name, (Exchange(question, answer),), f"{name}.png")
+
+    said = (("Is there a line here?", "No."), ("Is there a mass here?", "Yes."))
+    taught = [closed(f"t{i}", *said[i % 2]) for i in range(20)]
+    asked = [closed("1", "Any mass?", "No."), closed("2", "Any line?", "Yes."), record("3", "left lung", "")]
+    assert by_words(asked, taught) == ["yes", "no", "left lung"]
+    assert by_words(asked, taught[::2])[:2] == majority(asked, taught[::2])[:2] == ["No.", "No."]
+
+
+@given(records=st.lists(st.integers(0, 12), min_size=1, max_size=40), count=st.integers(0, 8), seed=st.integers(0, 99))
+def test_every_patient_stands_whole_in_one_fold_and_no_fold_is_empty(records: list[int], count: int, seed: int) -> None:
+    asked = [Record(f"r{i}", f"p{patient}", (Exchange("?", "Yes."),)) for i, patient in enumerate(records)]
+    if not 2 <= count <= len(set(records)):
+        with pytest.raises(RecordError, match="folds"):
+            folds_of(asked, count, seed)
+        return
+    found = folds_of(asked, count, seed)
+    assert set(found) == set(range(count)) and found == folds_of(asked, count, seed)
+    assert len(set(zip(records, found, strict=True))) == len(set(records))
+
+
 def test_a_lead_is_paired_and_its_interval_knows_patients() -> None:
     rng = np.random.default_rng(0)
     own = [Graded(f"p{i // 4}", "a", "yes" if i % 2 else "no", float(rng.random() < 0.8)) for i in range(400)]
@@ -102,8 +125,13 @@ def test_an_adapter_that_forgot_is_not_installed(base: Path, tmp_path: Path) -> 
     with pytest.raises(RecordError, match="was not measured"):
         install(adapter, target, {})
     assert not target.exists()
+    graded = [grade(record(f"p{i}", "Yes." if i % 2 else "No."), "Yes") for i in range(20)]
+    add_metrics(adapter, {"evaluation": evaluate.weigh({"base": graded, "adapter": graded}, 0) | {"folds": 5}})
     install(adapter, target, {"base": {"scenes": 0.9}, "adapter": {"scenes": 0.89}})
     assert read_receipt(target)["name"] == "served"
+    card = (target / "README.md").read_text()
+    assert "# served" in card and "never diagnoses" in card and "| closed | 0.500 (" in card
+    assert "20 questions about 20 images" in card and "taught from all images" in card
 
 
 def test_the_guard_asks_every_engine_the_same(base: Path) -> None:
@@ -140,12 +168,32 @@ def test_an_adapter_that_looks_beats_its_base_and_itself_on_blank_images(
     found = json.loads(out.read_text())
     held_out = sum(split_of(f"p{i}") == "test" for i in range(90))
     assert found["records"] == held_out + (split_of("p0") == "test")
-    assert list(found["systems"]) == ["base", "adapter", "blank", "majority"]
+    assert list(found["systems"]) == ["base", "adapter", "blank", "other", "majority", "words"]
     assert found["systems"]["adapter"]["closed"][0] > 0.9 and found["systems"]["blank"]["closed"][0] == 0.5
-    assert found["leads"]["adapter - blank"]["closed"][1] > 0
+    assert found["leads"]["adapter - blank"]["closed"][1] > 0 and found["leads"]["adapter - other"]["closed"][0] > 0
     receipt = read_receipt(adapter)
     assert receipt["metrics"]["evaluation"]["leads"] == found["leads"] and receipt["data"]["licence"] == "drawn for a test"
     assert "closed: light" in capsys.readouterr().out
+
+
+def test_folds_ask_every_closed_question_once_and_are_pooled_whole_or_not_at_all(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, parts = write(tmp_path, 12), [tmp_path / f"{number}.json" for number in range(2)]
+    for number, part in enumerate(parts):
+        asked = [str(records), "--model", str(base), "--fold", f"{number}/2", "--out", str(part), "--guard", "0"]
+        assert evaluate.main(asked) == 0
+    rows = [row for part in parts for row in json.loads(part.read_text())["answers"]["model"]]
+    assert sorted(row[0] for row in rows) == sorted(f"p{i}" for i in range(12))
+    pooled = ["--pool", "--out", str(tmp_path / "all.json"), "--guard", "0"]
+    assert evaluate.main([*map(str, parts), *pooled]) == 0
+    found = json.loads((tmp_path / "all.json").read_text())
+    assert (found["records"], found["closed"], found["patients"], found["folds"]) == (12, 12, 12, 2)
+    right = [np.mean([row[3] for row in rows if row[2] == side]) for side in ("yes", "no")]
+    assert found["systems"]["model"]["closed"][0] == pytest.approx(np.mean(right)) and "answers" not in found
+    for wrong in ([parts[0]], [parts[0], parts[0]], [*parts, tmp_path / "all.json"]):
+        assert evaluate.main([*map(str, wrong), *pooled]) == 2
+    assert "are not the folds of one run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -154,6 +202,7 @@ def test_an_adapter_that_looks_beats_its_base_and_itself_on_blank_images(
         (["--install", "x"], "nothing to install"), (["--adapter", "nowhere", "--model", "BASE"], "nowhere is no adapter"),
         (["--adapter", "nowhere"], "needs its base"), ([], "No model is named"),
         (["--model", "BASE", "--split", "val"], "no record in the val"),
+        (["--model", "BASE", "--fold", "0/9"], "cannot make 9"), (["--pool"], "holds no answers of a fold"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_one_sentence(

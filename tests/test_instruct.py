@@ -19,7 +19,7 @@ from remote_server import Bad, Misbehaving, bad_server
 
 from chat.wording import Language
 from finetune import instruct
-from finetune.asking import Pace, Turnstile
+from finetune.asking import Pace, RateLimiter
 from finetune.instruct_clean import answer_flaw, question_flaw
 from finetune.instruct_templates import ask_report
 from finetune.record_files import read_records
@@ -221,7 +221,7 @@ def test_a_full_disk_keeps_what_was_paid_for(tmp_path: Path) -> None:
 
 def test_no_minute_holds_more_than_its_requests_and_tokens() -> None:
     now, passed = [0.0], list[tuple[float, int]]()
-    gate = Turnstile(
+    gate = RateLimiter(
         Pace(requests_per_minute=5, tokens_per_minute=100), lambda: now[0], lambda s: now.__setitem__(0, now[0] + s)
     )
     rng = random.Random(0)

@@ -234,6 +234,19 @@ def test_the_earlier_command_line_works_as_it_stood(base: Path, tmp_path: Path, 
     assert not (out / "features").exists() and not (out / "state.pt").exists()
 
 
+def test_runs_that_hold_nothing_out_share_what_the_tower_saw(base: Path, tmp_path: Path) -> None:
+    records, seen, kept = write(tmp_path), tmp_path / "seen", []
+    shared = ["--data_path", str(records), "--hold_out", "False", "--feature_folder", str(seen), "--eval_strategy", "epoch"]
+    for name in ("one", "other"):
+        out = tmp_path / name
+        assert lora.main(["--model_name_or_path", str(base), "--output_dir", str(out), *shared, *FAST]) == 0
+        data = read_receipt(out)["data"]
+        assert (data["train"], data["val"]) == (24, 0) and not (out / "features").exists()
+        kept.append({path: path.stat().st_mtime_ns for path in seen.rglob("*.safetensors")})
+    assert kept[0] == kept[1] and len(kept[0]) == 16
+    assert losses(tmp_path / "one") == losses(tmp_path / "other")
+
+
 def test_it_learns_and_the_validation_loss_falls(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     more = [
