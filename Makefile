@@ -34,7 +34,7 @@ help:
 	@echo "make check    lint and test: what has to pass before a commit"
 	@echo "make bench    the numbers of the README (DATA=)"
 	@echo "make bench-gpu the engine's numbers on a random 7B in 4 bits, within 8 GB of a GPU (ARGS=)"
-	@echo "make prove    what is promised about privacy and faults, measured; Linux (ARGS=)"
+	@echo "make prove    what is promised about privacy and faults, measured; Linux (ARGS=--quick, ARGS=--resume)"
 	@echo "make teach    reports and films to an adapter, a comparison and grades (DATA=, ARGS=)"
 	@echo "make smoke-7b the 7B model's way through this machine, with random weights (ARGS=)"
 	@echo "make docker   build the image 'hilum'"

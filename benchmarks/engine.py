@@ -53,9 +53,10 @@ def compare(engine: LocalEngine, loaded: Loaded, prompts: int) -> dict[str, floa
     equal, first, rates, ratios = 0, [], [], []
     for number in range(prompts):
         messages = draw_prompt(number)
-        started = time.perf_counter()
         with engine_speed.as_it_comes(loaded):
+            started = time.perf_counter()
             theirs = [token for token in generate(loaded, messages, NEW_TOKENS)[0] if token not in loaded.end_ids]
+            taken = time.perf_counter() - started
         middle = time.perf_counter()
         ours: list[int] = []
         begun = 0.0
@@ -66,7 +67,7 @@ def compare(engine: LocalEngine, loaded: Loaded, prompts: int) -> dict[str, floa
         engine.forget(f"bench {number}")
         equal += ours == theirs
         first.append(begun - middle)
-        ratios.append((ended - middle) / (middle - started))
+        ratios.append((ended - middle) / taken)
         if len(ours) > 4:
             rates.append((len(ours) - 1) / (ended - begun))
     return {

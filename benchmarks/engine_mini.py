@@ -27,8 +27,8 @@ EVIDENCE = (
 )
 
 
-def build_mini(tokenizer: Path) -> Loaded:
-    """CLIP 336/14 of 6 layers x 256 and a Llama of 8 x 512 with 32,064 tokens, random, in fp32; the words are another's."""
+def write_mini(folder: Path, tokenizer: Path) -> None:
+    """CLIP 336/14 of 6 layers x 256 and a Llama of 8 x 512 with 32,064 tokens, random; the words are another checkpoint's."""
     vision = CLIPVisionConfig(
         hidden_size=256, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=4, image_size=336, patch_size=14
     )
@@ -39,15 +39,24 @@ def build_mini(tokenizer: Path) -> Loaded:
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=4097, image_seq_length=576)
     torch.manual_seed(7)
     model: Any = LlavaForConditionalGeneration(config)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model.save_pretrained(folder)
-        for file in tokenizer.glob("tokenizer*"):
-            shutil.copy(file, folder)
-        LlavaImageProcessorPil(size={"height": 336, "width": 336}, do_pad=True, do_center_crop=False).save_pretrained(folder)
-        loaded = load(folder, "auto", None)
+    model.generation_config.eos_token_id = None
+    model.save_pretrained(folder)
+    for file in tokenizer.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    LlavaImageProcessorPil(size={"height": 336, "width": 336}, do_pad=True, do_center_crop=False).save_pretrained(folder)
+
+
+def load_mini(folder: Path) -> Loaded:
+    """In fp32, on a GPU as it comes; its answers never end by themselves."""
+    loaded = load(folder, "auto", None)
     exact = loaded if loaded.device != "cpu" else dataclasses.replace(loaded, model=loaded.model.float(), dtype=torch.float32)
     return dataclasses.replace(exact, name="mini-llava", end_ids=frozenset())
+
+
+def build_mini(tokenizer: Path) -> Loaded:
+    with tempfile.TemporaryDirectory() as name:
+        write_mini(Path(name), tokenizer)
+        return load_mini(Path(name))
 
 
 @dataclasses.dataclass(frozen=True)

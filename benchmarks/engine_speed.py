@@ -19,6 +19,7 @@ from chat.engine.base import Message, Sampling
 from chat.engine.checkpoint import Loaded
 from chat.engine.decode import quicken
 from chat.engine.local import LocalEngine
+from chat.engine.packed import pack
 from chat.prompt import encode, layout_search
 
 Pair = tuple[float, float]
@@ -73,22 +74,24 @@ class Ticks:
 @contextmanager
 def as_it_comes(loaded: Loaded) -> Iterator[None]:
     """The checkpoint as transformers runs it."""
+    pack(loaded.model, False)
     quicken(loaded.model, False)
     try:
         yield
     finally:
         quicken(loaded.model)
+        pack(loaded.model)
 
 
 def plain(loaded: Loaded, messages: Sequence[Message], new_tokens: int) -> tuple[Pair, list[Pair]]:
     """Transformers' own `generate` on the whole prompt: time to the first token, and from each to the next."""
-    start, ticks = now(), Ticks()
-    one = encode(messages, loaded.tokenizer, loaded.image_token_id, loaded.tokens_per_image)
     processor: Any = loaded.image_processor
-    pixels = processor(images=list(one.images), return_tensors="pt")["pixel_values"].to(loaded.device, loaded.dtype)
-    ids = torch.tensor([one.ids], device=loaded.device)
     model: Any = loaded.model
     with as_it_comes(loaded):
+        start, ticks = now(), Ticks()
+        one = encode(messages, loaded.tokenizer, loaded.image_token_id, loaded.tokens_per_image)
+        pixels = processor(images=list(one.images), return_tensors="pt")["pixel_values"].to(loaded.device, loaded.dtype)
+        ids = torch.tensor([one.ids], device=loaded.device)
         model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False, eos_token_id=None,
             max_new_tokens=new_tokens, streamer=ticks,

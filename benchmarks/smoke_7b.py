@@ -26,8 +26,9 @@ from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaC
 from transformers.utils import logging as transformers_logging
 
 from benchmarks import machine
+from benchmarks.engine_speed import counters
 from chat.engine.base import Message, Sampling
-from chat.engine.checkpoint import load
+from chat.engine.checkpoint import Loaded, load
 from chat.engine.local import LocalEngine
 from chat.engine.quantize import PROGRESS
 from finetune.tokenizer import IMAGE, train_tokenizer
@@ -166,23 +167,35 @@ def finished(folder: Path) -> dict[str, int]:
 
 
 def answer(folder: Path, four_bit: bool | None, tokens: int) -> dict[str, Any]:
-    """Load, answer one question about one picture greedily, and say how long that took."""
+    """Load, warm up, answer a question about a picture greedily and one more behind it: how long, and how much was read."""
     started = time.perf_counter()
     loaded = load(folder, "cpu", four_bit)
     ready = time.perf_counter()
     engine = LocalEngine(loaded)
+    engine.warm_up()
+    warm = time.perf_counter()
     picture = Image.linear_gradient("L").resize((336, 336)).convert("RGB")
     question = (Message("system", ("A chat.",)), Message("user", (picture, "\n", "Is there pneumonia?")))
-    times: list[float] = []
-    ids: list[int] = []
-    for delta in engine.stream(question, Sampling(tokens, 0), "smoke"):
-        ids += delta.ids
-        times.append(time.perf_counter())
-    per_token = (times[-1] - times[0]) / max(1, len(ids) - 1)
+    first, ids, per_token = timed(engine, loaded, question, tokens)
+    behind = Message("assistant", ("",), tuple(ids)), Message("user", ("In which lung?",))
     return {
-        "load_seconds": round(ready - started, 2), "first_token_seconds": round(times[0] - ready, 1),
-        "seconds_per_token": round(per_token, 3), "ids": ids,
+        "load_seconds": round(ready - started, 2), "warm_up_seconds": round(warm - ready, 1), "first": first,
+        "follow_up": timed(engine, loaded, (*question, *behind), 1)[0], "seconds_per_token": round(per_token, 3), "ids": ids,
     }  # fmt: skip
+
+
+def timed(
+    engine: LocalEngine, loaded: Loaded, messages: Sequence[Message], tokens: int
+) -> tuple[dict[str, Any], list[int], float]:
+    """Question to first token, tokens read and pictures looked at for it; the answer's ids; seconds per further token."""
+    start, times, ids, read = time.perf_counter(), list[float](), list[int](), dict[str, int]()
+    with counters(loaded) as seen:
+        for delta in engine.stream(messages, Sampling(tokens, 0), "smoke"):
+            read = read or dict(seen)
+            times.append(time.perf_counter())
+            ids += delta.ids
+    found = {"seconds": round(times[0] - start, 1), **read, "of": engine.count(messages)}
+    return found, ids, (times[-1] - times[0]) / max(1, len(ids) - 1)
 
 
 def measure(scratch: Path, args: argparse.Namespace) -> dict[str, object]:

@@ -17,6 +17,7 @@ from chat.engine.base import Delta, DoesNotFit, EngineUnavailable, Limits, Messa
 from chat.engine.checkpoint import Loaded
 from chat.engine.decode import Stopped, decode, layers_of, read, watched
 from chat.engine.devices import room_for_sessions
+from chat.engine.packed import pack
 from chat.engine.prefix import Kept, Sessions, digest, new_cache, split
 from chat.engine.scoring import branch, log_probabilities, rows_at_once, sharing
 from chat.engine.sight import bounded, look, project, width
@@ -46,7 +47,7 @@ class LocalEngine:
         self._turnstile = Turnstile()
         self._tokenizing = Lock()
         self._sessions = Sessions(room_for_sessions(loaded.device) if kept_bytes is None else kept_bytes)
-        self._at_once = at_once
+        self._at_once, self._is_packed = at_once, False
 
     def count(self, messages: Sequence[Message]) -> int:
         return len(self._encode(messages).ids)
@@ -146,6 +147,9 @@ class LocalEngine:
         """On the device: asks before each layer whether to go on, and lets go of all that is kept when memory is full."""
         try:
             with device_errors(), watched(self._layers, is_wanted):
+                if not self._is_packed:  # at the first use, as bitsandbytes does: until then an adapter may be attached
+                    pack(self._ready().model)
+                    self._is_packed = True
                 yield
         except OutOfMemory:
             self._sessions.clear()

@@ -17,6 +17,7 @@ from chat.engine import checkpoint
 from chat.engine.base import Delta, DoesNotFit, EngineRefused, EngineUnavailable, Limits, Message, Sampling
 from chat.engine.decode import Stopped, decode, layers_of, watched
 from chat.engine.local import device_errors
+from chat.engine.packed import pack
 from chat.engine.shards import read_json
 from chat.engine.turnstile import Stream, Ticket, Turnstile
 
@@ -35,6 +36,7 @@ class TextEngine:
         self.name = name
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.limits = Limits(context or LEAST_CONTEXT, tokens_per_image=0, max_images=0)
+        pack(model)
         self._model: Any = model
         self._tokenizer = tokenizer
         self._end_ids = checkpoint.end_ids(model, tokenizer)
