@@ -26,6 +26,7 @@ from chat.engine.address import Address, read_address
 from chat.engine.base import DoesNotFit, EngineRefused, EngineUnavailable, Limits, Message, Sampling
 from chat.engine.checkpoint import load_model
 from chat.engine.local import LocalEngine
+from chat.engine.packed import pack
 from chat.engine.remote import RemoteEngine
 from chat.engine.text import TextEngine
 from chat.ui.desk import Desk
@@ -78,6 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def writer(folder: Path) -> TextEngine:
     engine = text_engine.load(folder, "cpu", False)
+    pack(engine._model, is_on=False)
     engine._model.float()
     return engine
 
