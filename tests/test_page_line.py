@@ -56,6 +56,7 @@ def test_a_report_shows_its_place_and_its_session_asks_nothing_meanwhile(page: P
     assert first.result(PATIENCE)["turn"] == 1
     page.locator(".report-open").click()
     expect(page.locator(".report-page h3")).to_have_count(4, timeout=1000 * PATIENCE)
+    expect(page.locator(".report-page dd").first).to_be_visible(timeout=1000 * PATIENCE)  # what it shows when it has ended
     page.keyboard.press("Escape")
     ask(page, "And now?")
 
