@@ -150,6 +150,7 @@ def measure(exam: Examination, data: Path | None, count: int) -> dict[str, objec
     result["held_out_pairs"] = measure_held_out_pairs(exam, count)
     result["follow_ups"] = measure_follow_ups(exam, count)
     result["references"] = measure_references(exam, count)
+    result["references_to_figures_in_other_colours"] = measure_references(exam, count, figures=1.0)
     result["reach"] = measure_reach(exam, count)
     result["blank"] = measure_blank(exam, count)
     result["answered_in_the_language_asked"] = share(

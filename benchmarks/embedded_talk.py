@@ -40,14 +40,17 @@ def measure_follow_ups(exam: Examination, count: int) -> dict[str, float]:
     return {"all": share(reply.right for reply in replies), **each}
 
 
-def measure_references(exam: Examination, count: int) -> dict[str, float]:
-    """ "Is it here?" with a reference turned, rescaled, shaded and partly covered; present and absent count alike."""
+def measure_references(exam: Examination, count: int, figures: float = 0.0) -> dict[str, float]:
+    """ "Is it here?" with a reference turned, rescaled, shaded and partly covered; present and absent count alike.
+
+    `figures` is the share of composed figures in other colours; the others are the plain shapes of a scene.
+    """
     yes: dict[bool, list[bool]] = {True: [], False: []}
     number = 0
     while min(len(said) for said in yes.values()) < count // 2:
         number += 1
         rng, language = np.random.default_rng([SEED, 2, number]), LANGUAGES[number % 2]
-        drawn = draw_search(rng)
+        drawn = draw_search(rng, figures)
         if drawn is None or len(yes[bool(drawn.found)]) >= count // 2:
             continue
         said = exam.read(layout_search(drawn.shown, drawn.crop, search_prompt(language)))

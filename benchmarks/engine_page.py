@@ -22,7 +22,9 @@ from chat.engine.base import Delta, Message, Sampling
 from chat.engine.checkpoint import Loaded
 from chat.engine.local import LocalEngine
 
-WAIT_MILLISECONDS = 300_000
+WAIT_MILLISECONDS = 60_000
+WORDS = Sampling(48, temperature=1.0, top_p=1.0, seed=7)
+"""Most tokens of a random model have no letters, and the likeliest may go round among those for ever."""
 DROP = """(text) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const dataTransfer = new DataTransfer();
@@ -83,7 +85,7 @@ def served(loaded: Loaded, path: str) -> Iterator[tuple[TimedEngine, Page]]:
         engine = TimedEngine(loaded)
         engine.warm_up()
         about = About(loaded.name, loaded.device, str(loaded.dtype), False, loaded.context_tokens)
-        blocks = pages.build(Assistant(engine, engine.input_side), about, Sampling(48, 0), "en", 4_000_000)
+        blocks = pages.build(Assistant(engine, engine.input_side), about, WORDS, "en", 4_000_000)
         url = pages.launch(blocks, "127.0.0.1", free_port())
         try:
             with (

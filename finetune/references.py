@@ -57,11 +57,11 @@ def draw_part(rng: Random) -> Scene:
     return Scene(cut(whole.image, frame).image, boxed, None, whole.background, index)
 
 
-def draw_search(rng: Random) -> Search | None:
-    """A reference cut from a scene, turned, rescaled, shaded and partly covered, and a crop; None where it is not sure whether
-    the same thing stands in it.
+def draw_search(rng: Random, figures: float = FIGURES) -> Search | None:
+    """A reference, turned, rescaled, shaded and partly covered, and a crop; with the odds `figures` of a figure in other
+    colours (`finetune.figures`), else cut from a scene. None where it is not sure whether the same thing stands in the crop.
     """
-    if rng.random() < FIGURES:
+    if rng.random() < figures:
         shown, crop, index, is_there = draw_hunt(rng)
         return Search(_spoilt(shown, rng), crop, (0,) if is_there else (), index)
     here = draw_scene(rng)
