@@ -1,4 +1,4 @@
-"""Evaluating: what a model answers to held-out records, with and without an adapter, beside two controls; and the gate.
+"""Evaluating: what a model answers to held-out records, with and without an adapter, beside four controls; folds; and the gate.
 
 Knows engines, records and the order of work. Does not know how an answer is graded, or what the guard draws.
 
