@@ -53,6 +53,11 @@ class _Place(Ticket):
         self.woken = threading.Event()
 
 
+def busy() -> LineError:
+    """What a session hears that has its place already."""
+    return LineError("Your last request is still under way. Ask again when it has ended, or stop it.", "busy")
+
+
 class Line(Turnstile):
     """A bounded queue of whole answers and reports in front of the engines. Any thread may call.
 
@@ -74,7 +79,7 @@ class Line(Turnstile):
             if self._is_closed:
                 raise LineError("Hilum is being closed. Start it again, then ask again.", "closing")
             if any(other.owner.partition(" ")[0] == session and not other.is_closed for other in self._queue):
-                raise LineError("Your last request is still under way. Ask again when it has ended, or stop it.", "busy")
+                raise busy()
             if max(coming, len(self._queue)) >= self._at_once + self.most:
                 raise LineError(f"{self.most} questions wait already. Ask again in a moment.", "line_full", most=self.most)
 

@@ -16,7 +16,7 @@ from gradio.utils import error_payload
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat.line import Line, LineError
+from chat.line import Line, LineError, busy
 from chat.ui.api import Api
 from chat.ui.owners import language_in
 from chat.ui.upload import drop
@@ -69,7 +69,7 @@ class Usher:
         """Raises LineError, also for a session that is not done: two streams of a session take each other's answers."""
         unheard = queue.pending_event_ids_session.get(session, ()) if isinstance(session, str) else ()
         if any(each._id in unheard for each in under_way):
-            raise LineError("Your last request is still under way. Ask again when it has ended, or stop it.", "busy")
+            raise busy()
         line.check(coming=len(under_way) + len(self._entering))
 
 
