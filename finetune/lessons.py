@@ -30,7 +30,7 @@ from finetune.scenes import Scene, draw_scene
 from vision.tiling import Box, cut, even_tiles
 
 MOST_CROPS = 4
-APART = 0.5
+APART = 0.6
 """The share of quizzes and listings that are of scenes taken apart."""
 
 
@@ -175,6 +175,26 @@ def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     return about(scene, told, language)
 
 
+def loose_lesson(films: Films, rng: Random, language: Language) -> Lesson:
+    """Shapes without a colour and colours without a shape: neither can be guessed from the other's usual company."""
+    while not (told := _asked(scene := draw_scene(rng, apart=1.0), ("colour", "shape", "position"), rng, language)):
+        pass
+    return about(scene, told, language)
+
+
+def counting_lesson(films: Films, rng: Random, language: Language) -> Lesson:
+    """How many there are, of one group after another."""
+    while len((scene := draw_scene(rng)).items) < 3:
+        pass
+    return about(scene, _asked(scene, ("count",), rng, language), language)
+
+
+def _asked(scene: Scene, kinds: Sequence[str], rng: Random, language: Language) -> list[Exchange]:
+    """Questions of these kinds that do not build on each other, as far as the scene carries them."""
+    drawn = (ask_kind(scene, kinds[int(rng.integers(len(kinds)))], rng, language) for _ in range(_draw_turns(rng)))
+    return list({exchange.question: exchange for exchange in drawn if exchange}.values())
+
+
 def listing_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     """Every shape of a scene, one after the other: of all lessons the one with most to see per word."""
     while (exchange := ask_kind(scene := draw_scene(rng, apart=APART), "each", rng, language)) is None:
@@ -252,8 +272,9 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.15), (phantom_lesson, 0.1), (scene_lesson, 0.24), (quiz_lesson, 0.18), (crop_lesson, 0.03),
-    (oddity_lesson, 0.08), (search_lesson, 0.12), (describe_search_lesson, 0.05), (listing_lesson, 0.02), (boxed_lesson, 0.03),
+    (film_lesson, 0.13), (phantom_lesson, 0.08), (scene_lesson, 0.18), (loose_lesson, 0.12), (counting_lesson, 0.08),
+    (quiz_lesson, 0.16), (crop_lesson, 0.03), (oddity_lesson, 0.06), (search_lesson, 0.07), (describe_search_lesson, 0.04),
+    (listing_lesson, 0.02), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)
 """Those that need films."""

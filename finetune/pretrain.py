@@ -98,9 +98,14 @@ def build(tokenizer: PreTrainedTokenizerBase, eyes: DPTModel | None) -> LlavaFor
     )  # fmt: skip
     model = LlavaForConditionalGeneration(config)
     if eyes is not None:
-        missing, extra = model.model.vision_tower.load_state_dict(eyes.state_dict(), strict=False)
-        assert not extra and all(name.startswith("pooler.") for name in missing), (missing, extra)
+        see_with(model, eyes)
     return model
+
+
+def see_with(model: LlavaForConditionalGeneration, eyes: DPTModel) -> None:
+    """Put these weights into the model's vision tower."""
+    missing, extra = model.model.vision_tower.load_state_dict(eyes.state_dict(), strict=False)
+    assert not extra and all(name.startswith("pooler.") for name in missing), (missing, extra)
 
 
 def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: float) -> list[torch.optim.Optimizer]:
@@ -175,6 +180,8 @@ def train_language(
     schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
+    if not tower_rate:
+        see_with(model, eyes.vision)  # a state that was saved with other eyes must not bring them back
     book = Book(pictures, tokenizer, image_id, seed, size.batch, size.page)
     started = time.perf_counter()
     for page, batches in enumerate(DataLoader(book, batch_size=None, sampler=range(first, pages), num_workers=1), first + 1):

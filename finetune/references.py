@@ -12,7 +12,7 @@ from finetune.figures import draw_hunt
 from finetune.scenes import Scene, draw_crowd, draw_scene
 from vision.tiling import Box, cut
 
-FIGURES = 0.65
+FIGURES = 0.4
 """The share of searches for figures in other colours; the others are for the very shapes of a scene."""
 
 

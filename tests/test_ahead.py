@@ -56,7 +56,8 @@ def test_the_page_computes_ahead_after_an_image_an_answer_and_clearing(plain: Su
     blocks = page.build(Assistant(plain.engine, plain.engine.input_side), about, SHORT, "en", 4_000_000)
     names = {number: getattr(event.fn, "__name__", "") for number, event in blocks.fns.items()}
     before = [names[event.trigger_after] for number, event in blocks.fns.items() if names[number] == "prepare"]
-    assert sorted(before) == ["answer"] * 4 + ["clear", "draw_both", "draw_both", "pin", "vote"]  # draw_both: a new image
+    # draw_beside: an answer has ended; draw_both: a new image
+    assert sorted(before) == ["clear", *["draw_beside"] * 4, "draw_both", "draw_both", "pin", "vote"]
 
 
 def test_a_desk_is_prepared_for_its_next_question_and_forgotten_when_the_browser_goes(plain: Subject) -> None:
@@ -92,7 +93,7 @@ def test_a_page_is_drawn_less_often_than_once_in_40_milliseconds_and_ends_with_a
     drawings = list(handlers.answer(desk, 0.0, 1.0, 100, "1", True, SYSTEM))
     assert len(drawings) <= (time.perf_counter() - started) / 0.04 + 2
     answer = desk.exchanges[-1].answer
-    assert answer and answer.tokens == 100 and {**drawings[-1][0], "drawn": 0} == {**panels.talk(desk, about), "drawn": 0}
+    assert answer and answer.tokens == 100 and {**drawings[-1], "drawn": 0} == {**panels.talk(desk, about), "drawn": 0}
 
 
 @pytest.mark.parametrize("owner", ["mine", "another"])

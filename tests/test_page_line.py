@@ -49,7 +49,8 @@ def test_a_report_shows_its_place_and_its_session_asks_nothing_meanwhile(page: P
     header = page.locator(".report-sheet header")
     expect(header).to_contain_text("Waiting for its turn… 1 ahead")
     page.keyboard.press("Escape")
-    ask(page, "Is there an opacity?", wait=False)
+    page.fill("#hilum-question", "Is there an opacity?")
+    page.press("#hilum-question", "Enter")
     expect(page.get_by_text("Your last request is still under way.")).to_be_visible()
     assert page.input_value("#hilum-question") == "Is there an opacity?"
     served.engine.pause = 0

@@ -4,7 +4,7 @@ Knows desks, the assistant and Gradio's events. Does not know how the page is la
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -38,6 +38,10 @@ SECONDS_BETWEEN_DRAWINGS = 0.05
 
 Drawing = tuple[Any, ...]
 """The new values of (talk, views, window, prompt, evidence)."""
+
+Asked = tuple[Any, Any]
+"""The desk, or nothing new of it, and the talk. What stands beside the talk is drawn when the answer has ended: each part
+that an event may draw costs the page time with every word."""
 
 
 class Handlers:
@@ -155,36 +159,38 @@ class Handlers:
         """A report was pinned, changed or taken off."""
         desk.pinned = str(event.pinned).strip()
 
-    def compare(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
-        """Ask the last question once more, without the evidence or of the other model; it waits as any question does."""
-        try:
-            self.assistant.line.check()
-            desk.compare("model" if event.less == "model" and isinstance(self.assistant, Paired) else "evidence")
-        except (RequestError, LineError) as error:
-            desk.trouble = error
-        return desk, *self.draw(desk)
-
-    def accept(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
+    def ask(self, event: gr.EventData, desk: Desk, *controls: Any) -> Iterator[Asked]:
         """A question was sent: it stands in the conversation at once, whoever else is being answered."""
         self.pin(desk, event)
-        return self._accept(desk, lambda: str(event.text))
+        yield from self._take(desk, controls, lambda: desk.accept(str(event.text)))
 
-    def regenerate(self, desk: Desk) -> tuple[Desk, *Drawing]:
+    def regenerate(self, desk: Desk, *controls: Any) -> Iterator[Asked]:
         """Ask the last question again."""
-        return self._accept(desk, desk.take_back)
+        yield from self._take(desk, controls, lambda: desk.accept(desk.take_back()))
 
-    def edit(self, desk: Desk, event: gr.EventData) -> tuple[Desk, *Drawing]:
+    def edit(self, event: gr.EventData, desk: Desk, *controls: Any) -> Iterator[Asked]:
         """Ask something else in place of the last question."""
         self.pin(desk, event)
-        return self._accept(desk, lambda: str(event.text) if desk.take_back() else "")
+        yield from self._take(desk, controls, lambda: desk.accept(str(event.text) if desk.take_back() else ""))
 
-    def _accept(self, desk: Desk, question: Callable[[], str]) -> tuple[Desk, *Drawing]:
+    def compare(self, event: gr.EventData, desk: Desk, *controls: Any) -> Iterator[Asked]:
+        """Ask the last question once more, without the evidence or of the other model; it waits as any question does."""
+        is_pair = event.less == "model" and isinstance(self.assistant, Paired)
+        yield from self._take(desk, controls, lambda: desk.compare("model" if is_pair else "evidence"))
+
+    def _take(self, desk: Desk, controls: Sequence[Any], accept: Callable[[], object]) -> Iterator[Asked]:
+        """Take a question and answer it. One event: a second would begin when the page has drawn all that the first changed."""
         try:
             self.assistant.line.check()  # before a turn is taken back for it
-            desk.accept(question())
+            accept()
         except (RequestError, LineError) as error:
             desk.trouble = error
-        return desk, *self.draw(desk)
+            yield desk, panels.talk(desk, self.about)
+            return
+        yield desk, panels.talk(desk, self.about)
+        with closing(cast(Any, self.answer(desk, *controls))) as talks:
+            for talk in talks:
+                yield gr.skip(), talk
 
     def stop(self, desk: Desk) -> Drawing:
         """Stop the answer that is under way; what there is of it stays."""
@@ -209,11 +215,10 @@ class Handlers:
 
     def answer(
         self, desk: Desk, temperature: float, top_p: float, most: float, seed: str, crops: bool, system: str
-    ) -> Iterator[Drawing]:
-        """Answer the question that waits on the desk, if it still does. Closing this stops the engine."""
+    ) -> Iterator[Value]:
+        """Answer the question that waits on the desk, if it still does: the talk as it grows. Closing this stops the engine."""
         begun = desk.begin()
         if begun is None:
-            yield _unchanged()
             return
         ticket, exchange = begun
         trouble: Exception | None = None
@@ -232,7 +237,7 @@ class Handlers:
             trouble = error
         finally:
             desk.finish(ticket, trouble)
-        yield self.draw(desk)
+        yield panels.talk(desk, self.about)
 
     def prepare(self, desk: Desk, temperature: float, top_p: float, most: float, seed: str, crops: bool, system: str) -> None:
         """Nobody waits: compute what stands before the next question of this desk."""
@@ -244,7 +249,7 @@ class Handlers:
             answering = speaker(self.assistant, desk.is_adapted)
             ahead.prepare(answering, request, study, conversation, session, evidence)
 
-    def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Drawing]:
+    def _grow(self, desk: Desk, ticket: Ticket, exchange: Exchange, request: Request) -> Iterator[Value]:
         drawn, last = 0.0, None
         study, session = (exchange.study, _aside(desk)) if ticket.is_aside else (desk.study, desk.session)
         answering = speaker(self.assistant, exchange.is_adapted)
@@ -257,7 +262,7 @@ class Handlers:
                         break
                     now = time.perf_counter()
                     if now - drawn >= SECONDS_BETWEEN_DRAWINGS:
-                        yield panels.talk(desk, self.about), *_unchanged()[1:]
+                        yield panels.talk(desk, self.about)
                         drawn = now
         finally:
             if ticket.is_aside:
@@ -266,10 +271,11 @@ class Handlers:
 
     def draw(self, desk: Desk) -> Drawing:
         """The conversation and what belongs to it."""
-        return (
-            panels.talk(desk, self.about), panels.views(desk), panels.window(desk, self.about), panels.prompt(desk),
-            evidence(desk, self.assistant),
-        )  # fmt: skip
+        return panels.talk(desk, self.about), *self.draw_beside(desk)
+
+    def draw_beside(self, desk: Desk) -> Drawing:
+        """What belongs to the conversation: a drawing without the talk."""
+        return panels.views(desk), panels.window(desk, self.about), panels.prompt(desk), evidence(desk, self.assistant)
 
 
 def _aside(desk: Desk) -> str:

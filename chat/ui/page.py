@@ -148,11 +148,11 @@ def _wire_talk(
 ) -> None:
     """What is done in the conversation; `inputs` are the desk and what an answer is made with."""
     asked = (
-        (talk.ask, handlers.accept), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate),
+        (talk.ask, handlers.ask), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate),
         (talk.compare, handlers.compare),
     )  # fmt: skip
-    for event, accept in asked:
-        event(accept, desk, [desk, *drawn], queue=False, **HIDDEN).then(handlers.answer, inputs, drawn, **in_line).then(
+    for event, take in asked:
+        event(take, inputs, [desk, talk], **in_line).then(handlers.draw_beside, desk, drawn[1:], queue=False, **HIDDEN).then(
             handlers.prepare, inputs, **HIDDEN
         )
     for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo)):
