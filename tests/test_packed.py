@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import Embedding, Linear, ModuleList, Sequential
 
 from chat.engine.devices import resolve_dtype
-from chat.engine.packed import PackedLinear, pack
+from chat.engine.packed import PackedLinear, pack, usual
 
 sizes = st.integers(1, 200)
 NATIVE = sorted({torch.float32, resolve_dtype("cpu", four_bit=False)}, key=str)
@@ -41,6 +41,13 @@ def test_a_packed_layer_says_the_same_to_a_rounding(dtype: torch.dtype, width: i
     pack(layer)
     pack(layer, False)
     assert type(layer) is Linear and torch.equal(layer.weight, weight) and torch.equal(layer(seen), before)
+
+
+@given(rows=st.integers(1, 100_000))
+def test_rows_are_filled_up_by_an_eighth_at_most_and_to_few_numbers(rows: int) -> None:
+    filled = usual(rows)
+    assert rows <= filled == usual(filled) <= rows + max(15, rows // 8)
+    assert usual(1) == 1 and len({usual(some) for some in range(1, 2049)}) <= 41
 
 
 @needs_packing

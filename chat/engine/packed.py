@@ -16,12 +16,28 @@ _ROWS = 32
 """Rows of input that the layout is chosen for; it serves one token and a whole prompt as well."""
 
 
+_STEP, _STEPS = 16, 8
+"""Rows are filled up to a multiple of a matrix unit's tile, or of an eighth of the power of two below them."""
+
+
+def usual(rows: int) -> int:
+    """So many rows or a few more: one, or one of eight numbers between two powers of two.
+
+    oneDNN generates and keeps code for every number of rows that it meets, 0.6 MiB each; conversations have hundreds.
+    """
+    step = max(_STEP, 2 ** (rows.bit_length() - 1) // _STEPS)
+    return rows if rows == 1 else -(-rows // step) * step
+
+
 class PackedLinear(Linear):
     """(..., in) to (..., out) as a Linear; its weight takes no gradient, and no other dtype until it is unpacked."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
-        return out
+        rows = input.numel() // self.in_features
+        more = usual(rows) - rows
+        filled = torch.nn.functional.pad(input.reshape(rows, -1), (0, 0, 0, more)) if more else input
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(filled, self.weight, self.bias, "none", [], "")
+        return out[:rows].view(*input.shape[:-1], -1) if more else out
 
 
 @torch.no_grad()
