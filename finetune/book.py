@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from chat.prompt import Encoded, encode
 from finetune import canvas
 from finetune.exchange import Random
-from finetune.lessons import Films, Lesson, draw_language, draw_lesson, draw_quiz
+from finetune.films import Films
+from finetune.lessons import Lesson, draw_language, draw_lesson, draw_quiz
 from finetune.patches import LEAST_SHARE
 
 PATCHES = canvas.GRID**2

@@ -14,7 +14,8 @@ from finetune.ask_films import ask_about_film, ask_about_phantom
 from finetune.ask_other import ask_about_oddity, ask_other
 from finetune.ask_scenes import ask_about_scene
 from finetune.exchange import Exchange
-from finetune.lessons import MAKERS, OF_FILMS, Films, draw_maker
+from finetune.films import Films
+from finetune.lessons import MAKERS, OF_FILMS, draw_maker
 from finetune.phantom import draw_phantom
 from finetune.scenes import draw_scene
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from finetune import canvas
 from finetune.records import Split
 from finetune.samples import Sample, find_samples
 
@@ -27,6 +28,38 @@ class Film:
     label: int
     patient: str
     split: Split
+
+
+NEW = 0.6
+"""The share of lessons about films that the eyes have not learnt from, where there are any: what a patch says of a film that
+it was taught with is never wrong, and a model that only meets such films learns that it needs no hints."""
+
+
+@dataclass(frozen=True)
+class Films:
+    """Films to teach with: (n, h, w) uint8 grey and (n,) labels as in `LABELS`.
+
+    `chances` (n,) are the probabilities of pneumonia by a classifier that has not learnt from them, NaN where there are none;
+    the films that have one are those that the eyes have not learnt from either.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    chances: torch.Tensor | None = None
+
+    def draw(self, rng: np.random.Generator) -> tuple[Image.Image, int, float | None]:
+        """A film, its label, drawn 45/30/25 among those there are, and its chance; stretched and padded, never mirrored."""
+        labels = self.labels.numpy()
+        chances = np.full(len(labels), np.nan) if self.chances is None else self.chances.numpy()
+        is_new = ~np.isnan(chances)
+        among = np.flatnonzero(is_new == (rng.random() < NEW)) if 0 < is_new.sum() < len(labels) else np.arange(len(labels))
+        wanted = np.array([0.45, 0.3, 0.25]) * (np.bincount(labels[among], minlength=len(LABELS)) > 0)
+        label = int(rng.choice(len(LABELS), p=wanted / wanted.sum()))
+        index = int(rng.choice(among[labels[among] == label]))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        grey, _ = augment(self.pixels[index : index + 1], canvas.SIDE, generator, flip=False)
+        image = Image.fromarray((grey[0, 0] * 255).to(torch.uint8).numpy()).convert("RGB")
+        return image, label, float(chances[index]) if is_new[index] else None
 
 
 def find_films(root: Path) -> list[Film]:

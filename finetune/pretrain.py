@@ -41,9 +41,9 @@ from finetune.book import Book
 from finetune.classifier import SHIPPED
 from finetune.data_card import describe
 from finetune.emphasis import weigh
-from finetune.films import Film, find_films, load_pixels
+from finetune.films import Film, Films, find_films, load_pixels
 from finetune.fitting import POSITIVE, predict
-from finetune.lessons import Films, texts
+from finetune.lessons import texts
 from finetune.loss import loss_of, validate
 from finetune.progress import Progress
 from finetune.records import RecordError

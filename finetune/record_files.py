@@ -30,6 +30,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from finetune.asking import guarded
 from finetune.jsonl import claim, read_objects, write_objects, write_text
 from finetune.record_formats import FORMS, Record, as_row, read_row
 from finetune.records import RecordError
@@ -150,16 +151,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--to", choices=FORMS, required=True)
             command.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
-    try:
-        if args.command == "check":
-            print(json.dumps(check(args.input, args.images), indent=2, ensure_ascii=False))
-        else:
-            with claim(args.out):
-                write_as(args.out, read_records(args.input), args.to)
-    except RecordError as error:
-        print(f"hilum: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.command == "check":
+        print(json.dumps(check(args.input, args.images), indent=2, ensure_ascii=False))
+    else:
+        with claim(args.out):
+            write_as(args.out, read_records(args.input), args.to)
 
 
 if __name__ == "__main__":

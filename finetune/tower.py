@@ -32,8 +32,6 @@ SAVE_EVERY = 100
 WIDTH = 256
 CROWDS = 0.6
 """The share of crowds among the scenes that are learnt from."""
-
-
 LOOSE = 0.5
 """The share of the other scenes that are taken apart."""
 

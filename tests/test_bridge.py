@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from finetune import bridge, canvas
-from finetune.lessons import Films, texts
+from finetune.films import Films
+from finetune.lessons import texts
 from finetune.pretrain import build
 from finetune.scenes import draw_scene
 from finetune.tokenizer import train_tokenizer

@@ -17,8 +17,8 @@ from finetune import canvas, teacher, tower
 from finetune.ask_scenes import ask_kind
 from finetune.book import IGNORED, PATCHES, PRIMER_PAGES, Book, collate, read_lesson, shown_ground, thin
 from finetune.emphasis import CLAIM, weigh
-from finetune.films import Film, augment, find_films, load_pixels
-from finetune.lessons import MAKERS, Films, Lesson, about, draw_lesson, draw_quiz, phantom_lesson, search_lesson, texts
+from finetune.films import Film, Films, augment, find_films, load_pixels
+from finetune.lessons import MAKERS, Lesson, about, draw_lesson, draw_quiz, phantom_lesson, search_lesson, texts
 from finetune.looking import looking_loss
 from finetune.loss import judge, loss_of
 from finetune.outlines import SHAPES
