@@ -29,6 +29,12 @@ _COLOURS: dict[str, Rgb] = {
     "white|하얀|흰": (251, 251, 251), "gr[ea]y|회색": (128, 128, 128),
 }  # fmt: skip
 
+_FILLED: dict[str, float] = {
+    "square|사각형|네모": 0.82, "circle|동그라미|(?<![가-힣])원(?!하)": 0.78, "heart|하트": 0.65, "cross|십자": 0.54,
+    "diamond|마름모": 0.5, "triangle|삼각형|세모": 0.5, "ring|고리": 0.54, "star(?!t)|(?<![가-힣])별": 0.41,
+}  # fmt: skip
+"""How much of its upright box a plain shape fills as it usually stands, turned a little."""
+
 _kept: dict[int, dict[object, Any]] = {}
 """What was found in an image, by its id, while it lives: every next question is about the same one."""
 
@@ -43,12 +49,15 @@ def _once(image: Image.Image, name: object, find: Callable[[], T]) -> T:
 
 
 def find_named(image: Image.Image, text: str) -> list[Hit]:
-    """Patches of the colours that a text names, of each colour the purest first."""
+    """Patches of the colours that a text names; of each colour the purest first, or, where the text names a plain shape too,
+    those that fill their boxes as it does.
+    """
+    filled = next((share for pattern, share in _FILLED.items() if re.search(pattern, text.lower())), None)
     found: list[Hit] = []
     for pattern, rgb in _COLOURS.items():
         if re.search(pattern, text.lower()):
             others = [other for other in _COLOURS.values() if other != rgb]
-            found += _once(image, rgb, partial(find_colour, image, rgb, others))
+            found += _once(image, (rgb, filled), partial(find_colour, image, rgb, others, filled=filled))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from math import cos, pi, sin
 
 import pytest
 import tiny
@@ -12,6 +13,7 @@ from chat import choosing
 from chat.assistant import Assistant, Request
 from chat.choosing import close_ups, find_named
 from chat.engine.local import LocalEngine
+from vision.search import shared
 from vision.study import Study
 from vision.tiling import Box, even_tiles
 
@@ -29,6 +31,27 @@ def scene(*things: tuple[tuple[int, int], tuple[int, int, int]], ground: str = "
 
 def shows(crops: list[Box], x: int, y: int) -> bool:
     return any(c.left <= x - 20 and c.top <= y - 20 and x + 20 <= c.right and y + 20 <= c.bottom for c in crops)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [("a red square", 0), ("a red triangle", 2), ("빨간 세모", 2), ("빨간 별이", 3), ("a red thing to start with", 0)],
+)
+def test_where_a_plain_shape_is_named_what_fills_its_box_like_it_comes_first(text: str, first: int) -> None:
+    image = Image.new("RGB", SIZE, "lightgrey")
+    pen, corners = ImageDraw.Draw(image), []
+    for number in range(4):
+        centre = (400 + 700 * number, 800)
+        corners.append(Box(centre[0] - 45, centre[1] - 45, centre[0] + 45, centre[1] + 45))
+        if number == 3:
+            turns = [2 * pi * k / 10 - pi / 2 for k in range(10)]
+            radii = [40, 17] * 5
+            pen.polygon([(centre[0] + r * cos(a), centre[1] + r * sin(a)) for r, a in zip(radii, turns, strict=True)], RED)
+        elif number == 1:
+            pen.ellipse((centre[0] - 40, centre[1] - 40, centre[0] + 40, centre[1] + 40), RED)
+        else:
+            pen.regular_polygon((*centre, 40), 4 if number == 0 else 3, fill=RED, rotation=6)
+    assert shared(find_named(image, text)[0].box, corners[first]) > 0.9
 
 
 @pytest.mark.parametrize("question", ["What is left of the red disc?", "빨간 원 옆에 무엇이 있나요?"])

@@ -88,19 +88,29 @@ def detail(image: Image.Image, boxes: Sequence[Box]) -> list[float]:
 
 
 def find_colour(
-    image: Image.Image, colour: tuple[int, int, int], others: Sequence[tuple[int, int, int]], smallest: int = 12
+    image: Image.Image,
+    colour: tuple[int, int, int],
+    others: Sequence[tuple[int, int, int]],
+    smallest: int = 12,
+    filled: float | None = None,
 ) -> list[Hit]:
-    """Connected patches whose pixels are nearer to `colour` than to each of `others`, the purest first.
+    """Connected patches whose pixels are nearer to `colour` than to each of `others`, the best first.
 
-    The score is the share of the patch's box that has the colour, times its nearness. Patches under `smallest` pixels or
-    above a third of the image are none.
+    The score is the share of the patch's box that has the colour, times its nearness; or, where a thing of the wanted shape
+    would have `filled` so much of its box, how near the share comes to that. Patches under `smallest` pixels or above a third
+    of the image are none.
     """
     pixels = _shrunk(image)
     away = _distance(pixels, colour)
     is_nearest = away < 110
     for other in others:
         is_nearest[is_nearest] = away[is_nearest] <= _distance(pixels[is_nearest], other)
-    return _patches(image, ndimage.binary_opening(is_nearest), 1 - away / 220, smallest)
+    found = _patches(image, ndimage.binary_opening(is_nearest), 1 - away / 220, smallest)
+    if filled is None:
+        hits = [Hit(box, share * worth) for box, share, worth in found]
+    else:
+        hits = [Hit(box, min(share, filled) / max(share, filled)) for box, share, _ in found]
+    return sorted(hits, key=lambda hit: -hit.score)
 
 
 def find_things(image: Image.Image, smallest: int = 12) -> list[Hit]:
@@ -116,7 +126,8 @@ def find_things(image: Image.Image, smallest: int = 12) -> list[Hit]:
     things = ndimage.binary_closing(change > CHANGE, iterations=3)
     if things.all() or np.percentile(change[~things], 95) > CHANGE / 2:
         return []
-    return _patches(image, things, change / 510, smallest)
+    found = _patches(image, things, change / 510, smallest)
+    return sorted((Hit(box, share * worth) for box, share, worth in found), key=lambda hit: -hit.score)
 
 
 def _shrunk(image: Image.Image) -> np.ndarray:
@@ -130,11 +141,10 @@ def has_colour(image: Image.Image) -> bool:
     return bool(np.ptp(_shrunk(image), axis=2).max() >= LEAST_COLOUR)
 
 
-def _patches(image: Image.Image, mask: np.ndarray, worth: np.ndarray, smallest: int) -> list[Hit]:
-    """The connected parts of (h, w), boxes in the image's pixels; the score is the share of its box, times the mean worth."""
+def _patches(image: Image.Image, mask: np.ndarray, worth: np.ndarray, smallest: int) -> Iterator[tuple[Box, float, float]]:
+    """The connected parts of (h, w): a box in the image's pixels, the share of it that is filled, and the mean worth there."""
     labels, _ = ndimage.label(mask)
     x, y = image.width / mask.shape[1], image.height / mask.shape[0]
-    found = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         rows, columns = place
         height, width = (rows.stop - rows.start) * y, (columns.stop - columns.start) * x
@@ -142,8 +152,7 @@ def _patches(image: Image.Image, mask: np.ndarray, worth: np.ndarray, smallest: 
             continue
         inside = labels[place] == number
         box = Box(int(columns.start * x), int(rows.start * y), ceil(columns.stop * x), ceil(rows.stop * y))
-        found.append(Hit(box.clipped(image.size), float(inside.mean()) * float(worth[place][inside].mean())))
-    return sorted(found, key=lambda hit: -hit.score)
+        yield box.clipped(image.size), float(inside.mean()), float(worth[place][inside].mean())
 
 
 def _distance(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
