@@ -51,17 +51,18 @@ def run(settings: "Settings", chosen: Mapping[str, Any]) -> int:
 
 def find(settings: "Settings", image: Path, reference: Path | None, text: str, budget: str | None, as_json: bool) -> int:
     """Search and say what was found; progress goes to stderr. What cannot be asked is found out before a model is loaded."""
+    from chat.assistant import Assistant
     from chat.cli import SESSION, read_image
     from chat.finding import Search, Wanted, check, find, read_budget
-    from chat.loading import acceptance_of, open_assistant
+    from chat.loading import acceptance_of, open_engine
 
     study = read_image(image, settings.max_pixels)
     shown = read_image(reference, settings.max_pixels).image if reference else None
     language = None if settings.language == "auto" else settings.language
     wanted = Wanted(shown, text, *read_budget(budget), language)
     check(study, wanted)
-    assistant = open_assistant(settings)
-    acceptance = acceptance_of(settings)
+    engine = open_engine(settings, Path(settings.adapter) if settings.adapter else None)
+    assistant, acceptance = Assistant(engine, engine.input_side), acceptance_of(settings)
     last = Search()
     try:
         for last in find(assistant, study, wanted, acceptance, SESSION):
