@@ -6,20 +6,18 @@ shown, as large as the model sees, while the overview shows the rest. Else tiles
 """
 
 import re
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
 
 from PIL import Image
 
+from vision.once import once
 from vision.search import Hit, find_colour, find_things, has_colour, zoomed
 from vision.tiling import Box, even_tiles
 
 SEEN = 2.5
 """How many times larger than a thing the crop is that the model is asked about."""
 
-T = TypeVar("T")
 Rgb = tuple[int, int, int]
 
 _COLOURS: dict[str, Rgb] = {
@@ -35,18 +33,6 @@ _FILLED: dict[str, float] = {
 }  # fmt: skip
 """How much of its upright box a plain shape fills as it usually stands, turned a little."""
 
-_kept: dict[int, dict[object, Any]] = {}
-"""What was found in an image, by its id, while it lives: every next question is about the same one."""
-
-
-def _once(image: Image.Image, name: object, find: Callable[[], T]) -> T:
-    if id(image) not in _kept:
-        weakref.finalize(image, _kept.pop, id(image), None)
-    kept = _kept.setdefault(id(image), {})
-    if name not in kept:
-        kept[name] = find()
-    return cast(T, kept[name])
-
 
 def find_named(image: Image.Image, text: str) -> list[Hit]:
     """Patches of the colours that a text names; of each colour the purest first, or, where the text names a plain shape too,
@@ -57,7 +43,7 @@ def find_named(image: Image.Image, text: str) -> list[Hit]:
     for pattern, rgb in _COLOURS.items():
         if re.search(pattern, text.lower()):
             others = [other for other in _COLOURS.values() if other != rgb]
-            found += _once(image, (rgb, filled), partial(find_colour, image, rgb, others, filled=filled))
+            found += once(image, (rgb, filled), partial(find_colour, image, rgb, others, filled=filled))
     return found
 
 
@@ -68,8 +54,8 @@ def close_ups(image: Image.Image, question: str, most: int, side: int) -> list[B
     those of markers and lettering.
     """
     places: Sequence[Hit] = ()
-    if _once(image, "colour", partial(has_colour, image)):
-        places = find_named(image, question) or _once(image, "things", partial(find_things, image))
+    if once(image, "colour", partial(has_colour, image)):
+        places = find_named(image, question) or once(image, "things", partial(find_things, image))
     crops: list[Box] = []
     for hit in places:
         if not any(_is_inside(hit.box, crop) for crop in crops):

@@ -9,10 +9,10 @@ import tiny
 from engines import build
 from PIL import Image, ImageDraw
 
-from chat import choosing
 from chat.assistant import Assistant, Request
 from chat.choosing import close_ups, find_named
 from chat.engine.local import LocalEngine
+from vision import once
 from vision.search import shared
 from vision.study import Study
 from vision.tiling import Box, even_tiles
@@ -98,12 +98,12 @@ def test_a_blank_or_narrow_image_is_shown_evenly(image: Image.Image) -> None:
 
 def test_an_image_is_looked_through_once_and_nothing_stays_of_it() -> None:
     image = scene(((420, 300), RED))
-    place, number = id(image), len(choosing._kept)
+    place, number = id(image), len(once._kept)
     first = find_named(image, "a red disc")
-    assert first and find_named(image, "is it red?")[0] is first[0] and place in choosing._kept
+    assert first and find_named(image, "is it red?")[0] is first[0] and place in once._kept
     del image
     gc.collect()
-    assert len(choosing._kept) <= number
+    assert len(once._kept) <= number
 
 
 def test_the_views_of_a_question_are_those_that_it_singles_out(tmp_path_factory: pytest.TempPathFactory) -> None:

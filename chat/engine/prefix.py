@@ -9,6 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from threading import Lock
 from typing import Any
@@ -17,6 +18,8 @@ import torch
 from PIL import Image
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from vision.once import once
 
 LEAST_BUCKET = 1024
 """Tokens that a cache has room for at first; it doubles when they are used up."""
@@ -93,7 +96,11 @@ def split(ids: Sequence[int], cuts: Sequence[int], images: Sequence[bytes], imag
 
 
 def digest(image: Image.Image) -> bytes:
-    """What tells one image from another: its mode, its size, its palette and every pixel."""
+    """What tells one image from another: its mode, its size, its palette and every pixel; read once while the image lives."""
+    return once(image, "digest", partial(_digest, image))
+
+
+def _digest(image: Image.Image) -> bytes:
     return hashlib.sha256(repr((image.mode, image.size, image.getpalette())).encode() + image.tobytes()).digest()
 
 
