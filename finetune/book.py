@@ -19,6 +19,7 @@ from finetune import canvas
 from finetune.exchange import Random
 from finetune.films import Films
 from finetune.lessons import Lesson, draw_language, draw_lesson, draw_quiz
+from finetune.mixing import Moved
 from finetune.patches import LEAST_SHARE
 
 PATCHES = canvas.GRID**2
@@ -33,13 +34,15 @@ PRIMER_PAGES, QUIZ_TURNS = 60, 12
 @dataclass(frozen=True)
 class Read:
     """A lesson as tokens. `kept` (patches,) are the patches that its first picture shows, all unless it is from the primer;
-    `looks` (n, patches) are what is looked at, the first of them nothing, and `look_of` (tokens,) says which a token is about.
+    `looks` (n, patches) are what is looked at, the first of them nothing, `look_of` (tokens,) says which a token is about;
+    `moved` is the lesson's.
     """
 
     tokens: Encoded
     kept: NDArray[np.bool_]
     looks: NDArray[np.bool_]
     look_of: NDArray[np.int64]
+    moved: Moved
 
 
 class Book(Dataset[list[dict[str, torch.Tensor]]]):
@@ -88,7 +91,7 @@ class Book(Dataset[list[dict[str, torch.Tensor]]]):
 def read_lesson(lesson: Lesson, tokenizer: Any, image_id: int) -> Read:
     tokens = encode(lesson.messages, tokenizer, image_id, PATCHES)
     looks = np.stack([np.zeros(PATCHES, bool), *(look.patches for answer in lesson.looks for look in answer)])
-    return Read(tokens, np.ones(PATCHES, bool), looks, _looks_of(tokens, lesson, tokenizer))
+    return Read(tokens, np.ones(PATCHES, bool), looks, _looks_of(tokens, lesson, tokenizer), lesson.moved)
 
 
 def _looks_of(tokens: Encoded, lesson: Lesson, tokenizer: Any) -> NDArray[np.int64]:
@@ -123,7 +126,7 @@ def thin(read: Read, kept: NDArray[np.bool_], image_id: int) -> Read:
     stays[np.array(tokens.ids) == image_id] = kept
     ids, is_answer = np.array(tokens.ids)[stays], np.array(tokens.is_answer)[stays]
     encoded = Encoded(tuple(ids.tolist()), tuple(is_answer.tolist()), tokens.images)
-    return Read(encoded, kept, read.looks & kept, read.look_of[stays])
+    return Read(encoded, kept, read.looks & kept, read.look_of[stays], read.moved)
 
 
 def collate(group: Sequence[Read], pad_id: int) -> dict[str, torch.Tensor]:
@@ -146,5 +149,6 @@ def collate(group: Sequence[Read], pad_id: int) -> dict[str, torch.Tensor]:
         "looks": looks,
         "look_of": look_of,
         "kept": torch.from_numpy(np.stack([one.kept for one in group for _ in one.tokens.images])),
+        "moved": torch.from_numpy(np.stack([one.moved for one in group for _ in one.tokens.images])),
         "pixel_values": canvas.normalise(pixels).contiguous(memory_format=torch.channels_last),
     }

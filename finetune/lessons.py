@@ -4,7 +4,7 @@ Knows every generator and the prompt's layout. Does not know tokens, batches or 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from finetune.ask_other import ask_about_oddity, ask_other
 from finetune.ask_scenes import ask_about_scene, ask_boxed, ask_kind
 from finetune.exchange import Exchange, Random, closed_answer
 from finetune.films import Films
+from finetune.mixing import STAYS, Moved, mix
 from finetune.oddities import draw_oddity
 from finetune.patches import LEAST_SHARE
 from finetune.phantom import Phantom, draw_phantom
@@ -43,10 +44,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A dialogue in the serving layout, the last answer included; `looks` are each answer's, where the truth is known."""
+    """A dialogue in the serving layout, the last answer included; `looks` are each answer's, where the truth is known.
+
+    `moved` says what its one picture's patches are taken to show in place of what they do.
+    """
 
     messages: tuple[Message, ...]
     looks: tuple[tuple[Look, ...], ...] = ()
+    moved: Moved = field(default_factory=lambda: STAYS)
 
 
 def _turns(exchanges: Sequence[Exchange]) -> list[Turn]:
@@ -142,11 +147,12 @@ def scene_lesson(films: Films, rng: Random, language: Language) -> Lesson:
     return about(scene, told, language)
 
 
-def loose_lesson(films: Films, rng: Random, language: Language) -> Lesson:
-    """Shapes without a colour and colours without a shape: neither can be guessed from the other's usual company."""
-    while not (told := _asked(scene := draw_scene(rng, apart=1.0), ("colour", "shape", "position"), rng, language)):
-        pass
-    return about(scene, told, language)
+def mixed_lesson(films: Films, rng: Random, language: Language) -> Lesson:
+    """Shapes of any colour and colours of any shape, also those that are never drawn together; the pair is never spoken of."""
+    while True:
+        scene, moved = mix(draw_scene(rng), rng)
+        if told := _asked(scene, ("colour", "shape", "position"), rng, language):
+            return replace(about(scene, told, language), moved=moved)
 
 
 def counting_lesson(films: Films, rng: Random, language: Language) -> Lesson:
@@ -239,8 +245,8 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.13), (phantom_lesson, 0.08), (scene_lesson, 0.18), (loose_lesson, 0.12), (counting_lesson, 0.08),
-    (quiz_lesson, 0.16), (crop_lesson, 0.03), (oddity_lesson, 0.06), (search_lesson, 0.07), (describe_search_lesson, 0.04),
+    (film_lesson, 0.13), (phantom_lesson, 0.08), (scene_lesson, 0.16), (mixed_lesson, 0.18), (counting_lesson, 0.08),
+    (quiz_lesson, 0.14), (crop_lesson, 0.03), (oddity_lesson, 0.06), (search_lesson, 0.05), (describe_search_lesson, 0.04),
     (listing_lesson, 0.02), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)

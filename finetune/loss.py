@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from finetune.book import IGNORED
 from finetune.emphasis import CLAIM
 from finetune.looking import WEIGHT, looking_loss
+from finetune.mixing import move
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,13 @@ class Judged:
     hidden: tuple[torch.Tensor, ...]
 
 
-def judge(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]) -> Judged:
-    """What the model makes of a batch of `finetune.book`; no logits but the answers' are computed."""
+def judge(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor], parts: Sequence[torch.Tensor] = ()) -> Judged:
+    """What the model makes of a batch of `finetune.book`, by `parts` of `finetune.mixing` in place of what it shows; no logits
+    but the answers' are computed.
+    """
     with torch.autocast("cpu", torch.bfloat16):
-        seen = model.model.get_image_features(batch["pixel_values"]).pooler_output
+        hidden = model.model.vision_tower(batch["pixel_values"], output_hidden_states=True).hidden_states
+        seen = model.model.multi_modal_projector(move(hidden[-1][:, 1:], batch["moved"], parts))
         few: Any = [one[kept] for one, kept in zip(seen, batch["kept"], strict=True)]
         given = {"image": BaseModelOutputWithPooling(pooler_output=few)}
         # Padding stands on the right, where no token that counts can see it: without a mask, attention skips half its work.
@@ -42,9 +46,14 @@ def judge(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]) 
     return Judged(each, logits, targets[wanted], read.hidden_states)
 
 
-def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+def loss_of(
+    model: LlavaForConditionalGeneration,
+    batch: dict[str, torch.Tensor],
+    weight: torch.Tensor,
+    parts: Sequence[torch.Tensor] = (),
+) -> torch.Tensor:
     """Cross-entropy over the answers' tokens, weighted by token, and what attention misses."""
-    judged = judge(model, batch)
+    judged = judge(model, batch, parts)
     with torch.autocast("cpu", torch.bfloat16):
         missed = looking_loss(model, judged.hidden, batch)
     return (judged.loss * weight[judged.targets]).sum() / weight[judged.targets].sum() + WEIGHT * missed
@@ -52,13 +61,16 @@ def loss_of(model: LlavaForConditionalGeneration, batch: dict[str, torch.Tensor]
 
 @torch.inference_mode()
 def validate(
-    model: LlavaForConditionalGeneration, batches: Sequence[dict[str, torch.Tensor]], weight: torch.Tensor
+    model: LlavaForConditionalGeneration,
+    batches: Sequence[dict[str, torch.Tensor]],
+    weight: torch.Tensor,
+    parts: Sequence[torch.Tensor] = (),
 ) -> tuple[float, float]:
     """Mean loss, and the part of the claims' tokens that would have been chosen."""
     model.eval()
     losses, claims = [], []
     for batch in batches:
-        judged = judge(model, batch)
+        judged = judge(model, batch, parts)
         counts = weight[judged.targets]
         losses.append((judged.loss * counts).sum().item() / counts.sum().item())
         claims.append((judged.logits.argmax(-1) == judged.targets)[counts == CLAIM].float())

@@ -45,6 +45,7 @@ from finetune.films import Film, Films, find_films, load_pixels
 from finetune.fitting import POSITIVE, predict
 from finetune.lessons import texts
 from finetune.loss import loss_of, validate
+from finetune.mixing import find_parts
 from finetune.progress import Progress
 from finetune.records import RecordError
 from finetune.tokenizer import train_tokenizer
@@ -69,11 +70,14 @@ WARM_UP, DECAY = 0.01, 0.45
 
 @dataclass(frozen=True)
 class Size:
-    """How much the language stage reads at once: lessons a batch, batches a page, and lessons for the tokenizer."""
+    """How much the language stage reads at once: lessons a batch, batches a page; lessons for the tokenizer, crowds for the
+    parts of what the tower sees.
+    """
 
     batch: int = 16
     page: int = 6
     texts: int = 4_000
+    crowds: int = 80
 
 
 def learn_words(films: Films, folder: Path, seed: int, lessons: int) -> PreTrainedTokenizerBase:
@@ -175,7 +179,7 @@ def train_language(
     image_id = model.config.image_token_index
     unseen = Book(to_films(kept), tokenizer, image_id, seed + 1, size.batch, size.page)[UNSEEN_PAGE]
     bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
-    weight = weigh(tokenizer)
+    weight, parts = weigh(tokenizer), find_parts(eyes, seed, size.crowds)
     pair = optimizers(model, 1.5e-3, tower_rate)
     schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
@@ -189,7 +193,7 @@ def train_language(
         model.train()
         model.model.vision_tower.eval()  # its batch normalisation keeps what it has learnt
         for batch in batches:
-            loss = loss_of(model, batch, weight)
+            loss = loss_of(model, batch, weight, parts)
             model.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -201,7 +205,7 @@ def train_language(
             pace = (time.perf_counter() - started) / (page - first)
             log.info("language page %d/%d loss %.4f (%.2f s a page)", page, pages, sum(losses) / len(losses), pace)
         if page % 50 == 0 or page == pages:
-            log.info("language page %d validation loss %.4f, claims right %.3f", page, *validate(model, unseen, weight))
+            log.info("language page %d validation loss %.4f, claims right %.3f", page, *validate(model, unseen, weight, parts))
             progress.save(page)
     return model.eval(), tokenizer
 

@@ -40,7 +40,7 @@ from finetune.progress import Progress
 from finetune.scenes import draw_crowd, draw_scene
 from finetune.tokenizer import train_tokenizer
 
-SMALL = Size(batch=2, page=2, texts=60)
+SMALL = Size(batch=2, page=2, texts=60, crowds=2)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,16 @@ def test_without_films_the_training_draws_its_pictures(tmp_path: Path) -> None:
     assert len(book[1000]) == 2
 
 
+def test_a_resumed_training_sees_with_the_eyes_that_it_is_given(tmp_path: Path) -> None:
+    """Not with those that the state was saved with."""
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        eyes = tower.Tower()
+        model, _ = train_language([], eyes, tmp_path, pages=seed, seed=0, size=SMALL)
+        weight = "encoder.layer.0.attention.attention.query.weight"
+        assert torch.equal(model.model.vision_tower.get_parameter(weight), eyes.vision.get_parameter(weight))
+
+
 def test_padding_on_the_right_changes_no_loss(pictures: Films, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200)
     model = build(tokenizer, None).eval()
@@ -195,6 +205,7 @@ def test_padding_on_the_right_changes_no_loss(pictures: Films, tmp_path: Path) -
         "labels": nn.functional.pad(short["labels"], (0, more), value=IGNORED),
         "pixel_values": short["pixel_values"],
         "kept": short["kept"],
+        "moved": short["moved"],
     }
     with torch.inference_mode():
         assert (judge(model, short).loss - judge(model, padded).loss).abs().max() < 0.02
