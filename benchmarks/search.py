@@ -34,7 +34,7 @@ from chat.closed_questions import OPTIONS
 from chat.engine import checkpoint
 from chat.engine.base import Sampling
 from chat.engine.local import LocalEngine
-from chat.finding import Search, Wanted, find, stand_out
+from chat.finding import WIDER, Search, Wanted, find, stand_out
 from chat.prompt import layout_search
 from chat.wording import search_prompt
 from vision.matching import Match, find_matches
@@ -47,6 +47,7 @@ EARLIER_TILES = 2
 DENSITIES = (0.5, 2.0, 8.0, 60.0)
 CROPS, LLAVA_SIDE, READABLE = 4, 336, 28
 FALSE_FOUND = 0.05
+LEAST_THRESHOLD, FIT = 0.3, 2.0
 
 
 def cases(seed: int, count: int, size: tuple[int, int]) -> Iterator[Case]:
@@ -111,24 +112,30 @@ def fit(engine: LocalEngine | None, count: int, size: tuple[int, int]) -> Accept
     chances = model.predict_proba(rows)[:, 1]
     threshold = float(np.quantile([chances[scene].max() for scene in absent], 1 - FALSE_FOUND))
     weights = float(model.intercept_[0]), match_weight, margin_weight, max(0.0, yes_weight)
-    believed = Acceptance(*weights, min(0.99, max(0.3, threshold + 0.01)), text_threshold=1.01)
+    believed = Acceptance(*weights, min(0.99, max(LEAST_THRESHOLD, threshold + 0.01)), text_threshold=LEAST_THRESHOLD, fit=FIT)
     return replace(believed, text_threshold=_text_threshold(engine, believed, count, size) if engine else 0.9)
 
 
-def _text_threshold(engine: LocalEngine, nothing: Acceptance, count: int, size: tuple[int, int]) -> float:
-    """Above what the surest yes is worth in scenes without the thing, but for the share of false finds that is allowed."""
+def _text_threshold(engine: LocalEngine, eager: Acceptance, count: int, size: tuple[int, int]) -> float:
+    """Above what the best place is worth in scenes without the thing, but for the share of false finds that is allowed; `eager`
+    looks twice at all that may be it.
+    """
     best = []
     for i in range(count // 2):
         image, text, _ = draw_described(np.random.default_rng([FITTED + 1, i]), size, present=False)
-        last, _ = search(engine, image, Wanted(text=text), nothing)
+        last, _ = search(engine, image, Wanted(text=text), eager)
         best.append(last.best.score if last.best else 0.0)
-    return min(0.999, float(np.quantile(best, 1 - FALSE_FOUND)) + 0.001)
+    return min(0.999, max(LEAST_THRESHOLD, float(np.quantile(best, 1 - FALSE_FOUND)) + 0.001))
 
 
 def _say_yes(engine: LocalEngine, case: Case, matches: Sequence[Match]) -> list[float]:
-    crops = [cut(case.image, zoomed(match.box, SEEN, case.image.size)).image for match in matches]
-    batch = [layout_search(case.reference, crop, search_prompt("en")) for crop in crops]
-    return [float(p) for p in engine.choose(batch, OPTIONS["en"])[:, 0]]
+    """As a search asks: the lower of the two looks at each place."""
+    looks = []
+    for zoom in (SEEN, WIDER):
+        crops = [cut(case.image, zoomed(match.box, zoom, case.image.size)).image for match in matches]
+        batch = [layout_search(case.reference, crop, search_prompt("en")) for crop in crops]
+        looks.append(engine.choose(batch, OPTIONS["en"])[:, 0])
+    return [float(p) for p in np.minimum(*looks)]
 
 
 def search(engine: LocalEngine, image: Image.Image, wanted: Wanted, acceptance: Acceptance) -> tuple[Search, float]:

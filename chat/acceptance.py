@@ -20,8 +20,9 @@ class Acceptance:
     """When a hit is believed: a logistic regression over what the shapes and the engine say, fitted on scenes of both kinds.
 
     `match` weighs the correlation, `margin` how far it stands above the next ones, `yes` the log-odds of the engine's yes.
-    Of a description there is only the yes. `identity` is the checkpoint's that it was fitted on; the defaults trust an
-    engine that was never measured little.
+    Of a description there is the yes, and where it names a plain shape how nearly a patch fills its box like one, 0 to 1, to
+    the power of `fit`, which is 0 for a checkpoint that was not taught such shapes. `identity` is the checkpoint's that it was
+    fitted on; the defaults trust an engine that was never measured little.
     """
 
     bias: float = -4.1
@@ -30,6 +31,7 @@ class Acceptance:
     yes: float = 0.3
     threshold: float = 0.7
     text_threshold: float = 0.9
+    fit: float = 0.0
     identity: str = ""
 
     def probability(self, match: float, margin: float, yes: float | None) -> float:

@@ -34,11 +34,16 @@ _FILLED: dict[str, float] = {
 """How much of its upright box a plain shape fills as it usually stands, turned a little."""
 
 
+def filled_by(text: str) -> float | None:
+    """How much of its box the plain shape fills that a text names; None where it names none."""
+    return next((share for pattern, share in _FILLED.items() if re.search(pattern, text.lower())), None)
+
+
 def find_named(image: Image.Image, text: str) -> list[Hit]:
     """Patches of the colours that a text names; of each colour the purest first, or, where the text names a plain shape too,
     those that fill their boxes as it does.
     """
-    filled = next((share for pattern, share in _FILLED.items() if re.search(pattern, text.lower())), None)
+    filled = filled_by(text)
     found: list[Hit] = []
     for pattern, rgb in _COLOURS.items():
         if re.search(pattern, text.lower()):

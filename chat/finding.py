@@ -17,7 +17,7 @@ from PIL import Image
 
 from chat.acceptance import Acceptance
 from chat.assistant import Assistant, RequestError
-from chat.choosing import SEEN, find_named
+from chat.choosing import SEEN, filled_by, find_named
 from chat.closed_questions import OPTIONS
 from chat.engine.base import Message, Sampling, Scorer
 from chat.prompt import layout_search
@@ -35,8 +35,8 @@ BATCH = 4
 MOST_HITS = 8
 MOST_LIKELY = 40
 
-CLOSER = 1.6
-"""As `SEEN`, for the second look at a place."""
+WIDER = 3.3
+"""As `SEEN`, for the second look at a place: with more around it and less of its pixels, a chance yes seldom stays one."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,16 @@ def check(study: Study | None, wanted: Wanted) -> None:
 
 @dataclass(frozen=True, order=True)
 class _Place:
-    """Somewhere to ask about, the most promising the smallest; `margin` is None where no shape was compared."""
+    """Somewhere to ask about, the most promising the smallest; `margin` is None where no reference was compared, `fit` how
+    far the place can be believed at most.
+    """
 
     priority: float
     number: int
     box: Box = field(compare=False)
     match: float = field(default=0.0, compare=False)
     margin: float | None = field(default=None, compare=False)
+    fit: float = field(default=1.0, compare=False)
     scale: int = field(default=0, compare=False)
 
 
@@ -207,7 +210,10 @@ class _Finder:
     def _rank_tiles(self) -> Iterator[Search]:
         """Without a reference: patches of a colour that the description names, then the tiles, the coarsest first."""
         patches = find_named(self.image, self.wanted.text)
-        self.queue += [_Place(-1 - hit.score, next(self.numbers), hit.box, hit.score) for hit in patches]
+        is_plain = filled_by(self.wanted.text) is not None
+        for hit in patches:
+            fit = hit.score**self.acceptance.fit if is_plain else 1.0
+            self.queue.append(_Place(-1 - hit.score, next(self.numbers), hit.box, hit.score, fit=fit))
         scale = len(self.scales) - 1
         boxes = list(distinct(self.image, self.scales[scale]))
         for box, much in zip(boxes, detail(self.image, boxes), strict=True):
@@ -217,7 +223,7 @@ class _Finder:
         yield self.state
 
     def _ask(self, places: Sequence[_Place]) -> Search:
-        """One look at each place, and a closer second one at those that may be it."""
+        """One look at each place, and a wider second one at those that may be it."""
         crops = [p.box if p.scale else zoomed(p.box, SEEN, self.image.size) for p in places]
         answers = self._choose(crops)
         for place, yes in zip(places, answers, strict=True):
@@ -227,8 +233,8 @@ class _Finder:
                 continue
             probability = self._believe(place, yes)
             if probability >= self.threshold and not self._is_spent():
-                again = self._choose([zoomed(place.box, CLOSER, self.image.size)])[0]
-                probability = self._believe(place, (yes + again) / 2)
+                again = self._choose([zoomed(place.box, WIDER, self.image.size)])[0]
+                probability = self._believe(place, min(yes, again))
             self._note(Hit(place.box.clipped(self.image.size), probability))
         self.asked |= {p.box if p.scale else self._tile_of(p.box) for p in places}
         seconds = time.monotonic() - self.started
@@ -241,7 +247,7 @@ class _Finder:
         return min(self.scales[0], key=lambda t: abs(t.left + t.right - x) + abs(t.top + t.bottom - y))
 
     def _believe(self, place: _Place, yes: float) -> float:
-        return yes if place.margin is None else self.acceptance.probability(place.match, place.margin, yes)
+        return yes * place.fit if place.margin is None else self.acceptance.probability(place.match, place.margin, yes)
 
     def _look_inside(self, place: _Place, yes: float) -> None:
         """Queue the next finer tiles whose centre lies in this one; below the finest, its quarters as places."""

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chat.finding import CLOSER, Search, Wanted
+from chat.finding import Search, Wanted
 from chat.ui.pictures import THUMBNAIL_SIDE, data_url, layers_of
 from vision.anomaly import Inspection, Memory
 from vision.search import Hit, zoomed
 from vision.study import Study
 from vision.tiling import Box, cut
+
+AROUND = 1.6
+"""How many times larger than a hit the part is that the next question is about."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Lookup:
         return self.inspection.hits if self.inspection else self.search.hits
 
     def crop(self, box: Box) -> Box:
-        """A place with as much around it as the engine's last look at it had: what a question about it is asked with."""
-        return zoomed(box, CLOSER, self.study.image.size) if self.study else box
+        """A place with a little around it: what a question about it is asked with."""
+        return zoomed(box, AROUND, self.study.image.size) if self.study else box
 
     def thumbnail(self, box: Box) -> str:
         """The crop as a data URL, made once."""
