@@ -16,6 +16,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from benchmarks.prove_decode import judge, mutations
+from chat.ui.vault import PREFIX
 from tests.bad_files import PICTURE, bad_files, dicom, good_files, png, saved
 from vision.guard import Answer, GuardError, Pool
 from vision.study import Study, StudyError, read_study, read_trusted
@@ -178,14 +179,18 @@ def test_a_process_that_ends_ends_its_children_in_their_work() -> None:
 
 @linux
 def test_a_process_that_is_killed_leaves_no_child_and_no_memory() -> None:
-    before = sorted(Path("/dev/shm").iterdir())
+    before = set(Path("/dev/shm").iterdir())
     (child,) = run(AT_WORK.format(end="os.kill(os.getpid(), signal.SIGKILL)"), ends=-signal.SIGKILL)
     for _ in range(3000):  # a child at work first meets its own deadline
         if is_gone(child):
             break
         time.sleep(0.01)
     assert is_gone(child)
-    assert sorted(Path("/dev/shm").iterdir()) == before
+    for _ in range(500):  # what tests beside this one keep there goes with them; vaults are not its own
+        if not (left := {path for path in Path("/dev/shm").iterdir() if not path.name.startswith(PREFIX)} - before):
+            break
+        time.sleep(0.01)
+    assert not left
 
 
 @linux
