@@ -324,7 +324,7 @@ def test_what_a_client_sends_and_nobody_can_use_stands_in_no_log(
     visitor: Callable[[], httpx.Client], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     one = visitor()
-    answer = next(each for each in one.get("config").json()["dependencies"] if each["api_name"] == "answer")
+    answer = next(each for each in one.get("config").json()["dependencies"] if each["api_name"] == "ask_1")
     body = {"fn_index": answer["id"], "data": ["Kim 1961"] * len(answer["inputs"]), "session_hash": "wrong"}
     assert one.post("gradio_api/queue/join", json=body).status_code == 200
     assert "Kim 1961" in one.get("gradio_api/queue/data", params={"session_hash": "wrong"}).text  # who sent it may know

@@ -39,9 +39,8 @@ SECONDS_BETWEEN_DRAWINGS = 0.05
 Drawing = tuple[Any, ...]
 """The new values of (talk, views, window, prompt, evidence)."""
 
-Asked = tuple[Any, Any]
-"""The desk, or nothing new of it, and the talk. What stands beside the talk is drawn when the answer has ended: each part
-that an event may draw costs the page time with every word."""
+Asked = tuple[Any, ...]
+"""The desk, or nothing new of it, and a drawing."""
 
 
 class Handlers:
@@ -185,12 +184,13 @@ class Handlers:
             accept()
         except (RequestError, LineError) as error:
             desk.trouble = error
-            yield desk, panels.talk(desk, self.about)
+            yield desk, *self.draw(desk)
             return
-        yield desk, panels.talk(desk, self.about)
+        yield desk, panels.talk(desk, self.about), *_unchanged()[1:]
         with closing(cast(Any, self.answer(desk, *controls))) as talks:
             for talk in talks:
-                yield gr.skip(), talk
+                yield gr.skip(), talk, *_unchanged()[1:]
+        yield gr.skip(), *self.draw(desk)
 
     def stop(self, desk: Desk) -> Drawing:
         """Stop the answer that is under way; what there is of it stays."""
@@ -271,11 +271,10 @@ class Handlers:
 
     def draw(self, desk: Desk) -> Drawing:
         """The conversation and what belongs to it."""
-        return panels.talk(desk, self.about), *self.draw_beside(desk)
-
-    def draw_beside(self, desk: Desk) -> Drawing:
-        """What belongs to the conversation: a drawing without the talk."""
-        return panels.views(desk), panels.window(desk, self.about), panels.prompt(desk), evidence(desk, self.assistant)
+        return (
+            panels.talk(desk, self.about), panels.views(desk), panels.window(desk, self.about), panels.prompt(desk),
+            evidence(desk, self.assistant),
+        )  # fmt: skip
 
 
 def _aside(desk: Desk) -> str:

@@ -152,9 +152,7 @@ def _wire_talk(
         (talk.compare, handlers.compare),
     )  # fmt: skip
     for event, take in asked:
-        event(take, inputs, [desk, talk], **in_line).then(handlers.draw_beside, desk, drawn[1:], queue=False, **HIDDEN).then(
-            handlers.prepare, inputs, **HIDDEN
-        )
+        event(take, inputs, [desk, *drawn], **in_line).then(handlers.prepare, inputs, **HIDDEN)
     for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo)):
         event(act, desk, drawn, queue=False, **HIDDEN)
     talk.vote(handlers.vote, desk, talk, queue=False, **HIDDEN).then(handlers.prepare, inputs, **HIDDEN)
