@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ from chat.closed_questions import OPTIONS
 from chat.engine import checkpoint
 from chat.engine.base import Sampling
 from chat.engine.local import LocalEngine
-from chat.finding import WIDER, Search, Wanted, find, stand_out
+from chat.finding import WIDER, Search, Wanted, find
 from chat.prompt import layout_search
 from chat.wording import search_prompt
-from vision.matching import Match, find_matches
+from vision.matching import Likeness, Match, compare, find_matches
 from vision.search import plan_search, shared, zoomed
 from vision.study import Study
 from vision.tiling import Box, cut, even_tiles, plan_tiles
@@ -105,16 +105,17 @@ def fit(engine: LocalEngine | None, count: int, size: tuple[int, int]) -> Accept
     for case in cases(FITTED, count, size):
         matches, first = ranked(case), len(rows)
         yes = [0.5] * 3 if engine is None else _say_yes(engine, case, matches[:3])
-        for match, margin, p in zip(matches[:3], stand_out(matches)[:3], yes, strict=True):
-            rows.append([match.score, margin, log_odds(p)])
+        for match, likeness, p in zip(matches[:3], compare(matches)[:3], yes, strict=True):
+            rows.append([*astuple(likeness), log_odds(p)])
             truths.append(case.target is not None and is_hit(match.box, case.target))
         absent += [range(first, len(rows))] if case.target is None else []
     model = LogisticRegression(C=30).fit(rows, truths)
-    match_weight, margin_weight, yes_weight = (float(w) for w in model.coef_[0])
+    weights = dict(zip((*(each.name for each in fields(Likeness)), "yes"), map(float, model.coef_[0]), strict=True))
     chances = model.predict_proba(rows)[:, 1]
     threshold = float(np.quantile([chances[scene].max() for scene in absent], 1 - FALSE_FOUND))
-    weights = float(model.intercept_[0]), match_weight, margin_weight, max(0.0, yes_weight)
-    believed = Acceptance(*weights, min(0.99, max(LEAST_THRESHOLD, threshold + 0.01)), text_threshold=LEAST_THRESHOLD, fit=FIT)
+    weights |= {"bias": float(model.intercept_[0]), "yes": max(0.0, weights["yes"])}
+    enough = min(0.99, max(LEAST_THRESHOLD, threshold + 0.01))
+    believed = Acceptance(**weights, threshold=enough, text_threshold=LEAST_THRESHOLD, fit=FIT)
     return replace(believed, text_threshold=_text_threshold(engine, believed, count, size) if engine else 0.9)
 
 

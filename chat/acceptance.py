@@ -3,13 +3,17 @@
 Knows what was fitted and for which checkpoint. Does not know how the numbers that it weighs came about.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import exp, log
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
 from chat.verified import identity
+
+if TYPE_CHECKING:
+    from vision.matching import Likeness
 
 SEARCH = "search.calibration"
 """JSON; not named so, for a checkpoint's identity is over its .json files, and this one says which identity it belongs to."""
@@ -19,7 +23,7 @@ SEARCH = "search.calibration"
 class Acceptance:
     """When a hit is believed: a logistic regression over what the shapes and the engine say, fitted on scenes of both kinds.
 
-    `match` weighs the correlation, `margin` how far it stands above the next ones, `yes` the log-odds of the engine's yes.
+    `match`, `margin`, `lead` and `agreement` weigh a `Likeness`, `yes` the log-odds of the engine's yes.
     Of a description there is the yes, and where it names a plain shape how nearly a patch fills its box like one, 0 to 1, to
     the power of `fit`, which is 0 for a checkpoint that was not taught such shapes. `identity` is the checkpoint's that it was
     fitted on; the defaults trust an engine that was never measured little.
@@ -32,10 +36,12 @@ class Acceptance:
     threshold: float = 0.7
     text_threshold: float = 0.9
     fit: float = 0.0
+    lead: float = 0.0
+    agreement: float = 0.0
     identity: str = ""
 
-    def probability(self, match: float, margin: float, yes: float | None) -> float:
-        odds = self.bias + self.match * match + self.margin * margin
+    def probability(self, likeness: "Likeness", yes: float | None) -> float:
+        odds = self.bias + sum(getattr(self, name) * value for name, value in asdict(likeness).items())
         return 1 / (1 + exp(-max(-30.0, min(30.0, odds + (self.yes * log_odds(yes) if yes is not None else 0)))))
 
 

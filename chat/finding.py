@@ -27,7 +27,7 @@ from vision.study import Study
 from vision.tiling import Box, cut
 
 if TYPE_CHECKING:
-    from vision.matching import Match
+    from vision.matching import Likeness, Match
 
 PASSES = 24
 MOST_PASSES = 100_000
@@ -120,15 +120,14 @@ def check(study: Study | None, wanted: Wanted) -> None:
 
 @dataclass(frozen=True, order=True)
 class _Place:
-    """Somewhere to ask about, the most promising the smallest; `margin` is None where no reference was compared, `fit` how
-    far the place can be believed at most.
+    """Somewhere to ask about, the most promising the smallest; `likeness` is to the reference, `fit` how far a place that was
+    compared with none can be believed at most.
     """
 
     priority: float
     number: int
     box: Box = field(compare=False)
-    match: float = field(default=0.0, compare=False)
-    margin: float | None = field(default=None, compare=False)
+    likeness: "Likeness | None" = field(default=None, compare=False)
     fit: float = field(default=1.0, compare=False)
     scale: int = field(default=0, compare=False)
 
@@ -171,7 +170,7 @@ class _Finder:
 
     def _may_be(self, place: _Place) -> bool:
         """Whether the surest yes would make this place believed; places come in the order of what speaks for them."""
-        return place.margin is None or self._believe(place, 1.0) >= self.threshold
+        return place.likeness is None or self._believe(place, 1.0) >= self.threshold
 
     def _left(self) -> int:
         return self.wanted.passes - self.state.passes
@@ -192,7 +191,7 @@ class _Finder:
 
     def _rank_shapes(self) -> Iterator[Search]:
         """Slide the reference over the whole image; what looks like it is queued, the likest first."""
-        from vision.matching import find_matches
+        from vision.matching import compare, find_matches
 
         assert self.wanted.reference is not None
         matches: list[Match] = []
@@ -202,10 +201,9 @@ class _Finder:
             yield self.state
             if self._is_late():
                 break
-        margins = stand_out(matches)
-        for match, margin in zip(matches, margins, strict=True):
-            prior = self.acceptance.probability(match.score, margin, None)
-            self.queue.append(_Place(-prior, next(self.numbers), match.box, match.score, margin))
+        for match, likeness in zip(matches, compare(matches), strict=True):
+            prior = self.acceptance.probability(likeness, None)
+            self.queue.append(_Place(-prior, next(self.numbers), match.box, likeness))
 
     def _rank_tiles(self) -> Iterator[Search]:
         """Without a reference: patches of a colour that the description names, then the tiles, the coarsest first."""
@@ -213,7 +211,7 @@ class _Finder:
         is_plain = filled_by(self.wanted.text) is not None
         for hit in patches:
             fit = hit.score**self.acceptance.fit if is_plain else 1.0
-            self.queue.append(_Place(-1 - hit.score, next(self.numbers), hit.box, hit.score, fit=fit))
+            self.queue.append(_Place(-1 - hit.score, next(self.numbers), hit.box, fit=fit))
         scale = len(self.scales) - 1
         boxes = list(distinct(self.image, self.scales[scale]))
         for box, much in zip(boxes, detail(self.image, boxes), strict=True):
@@ -247,7 +245,7 @@ class _Finder:
         return min(self.scales[0], key=lambda t: abs(t.left + t.right - x) + abs(t.top + t.bottom - y))
 
     def _believe(self, place: _Place, yes: float) -> float:
-        return yes * place.fit if place.margin is None else self.acceptance.probability(place.match, place.margin, yes)
+        return self.acceptance.probability(place.likeness, yes) if place.likeness else yes * place.fit
 
     def _look_inside(self, place: _Place, yes: float) -> None:
         """Queue the next finer tiles whose centre lies in this one; below the finest, its quarters as places."""
@@ -290,9 +288,3 @@ def _quarters(box: Box) -> list[Box]:
     width, height = (max(1, 2 * side // 3) for side in box.size)
     lefts, tops = (box.left, box.right - width), (box.top, box.bottom - height)
     return [Box(left, top, left + width, top + height) for top in tops for left in lefts]
-
-
-def stand_out(matches: Sequence["Match"]) -> list[float]:
-    """How far each match's correlation lies above the crowd's: the mean of the fourth to the twentieth best."""
-    crowd = [match.score for match in matches[3:20]] or [0.25]
-    return [match.score - sum(crowd) / len(crowd) for match in matches]

@@ -53,9 +53,11 @@ class Book(Dataset[list[dict[str, torch.Tensor]]]):
     (batch, length) as in `Read`.
     """
 
-    def __init__(self, films: Films, tokenizer: Any, image_id: int, seed: int, batch: int, page: int) -> None:
+    def __init__(
+        self, films: Films, tokenizer: Any, image_id: int, seed: int, batch: int, page: int, primer: int = PRIMER_PAGES
+    ) -> None:
         self.films, self.tokenizer, self.image_id = films, tokenizer, image_id
-        self.seed, self.batch, self.page = seed, batch, page
+        self.seed, self.batch, self.page, self.primer = seed, batch, page, primer
 
     def __getitem__(self, number: int) -> list[dict[str, torch.Tensor]]:
         size = self.page * self.batch
@@ -71,7 +73,7 @@ class Book(Dataset[list[dict[str, torch.Tensor]]]):
         while True:
             read = (
                 self._quiz(rng, shown_ground(page))
-                if page < PRIMER_PAGES
+                if page < self.primer
                 else read_lesson(draw_lesson(self.films, rng), self.tokenizer, self.image_id)
             )
             if len(read.tokens.ids) <= MOST_TOKENS:

@@ -1,6 +1,6 @@
 """Mixing: things moved in the tower's features to another shape or colour, so that no word learns which of them go together.
 
-Knows scenes, patches and the tower. Does not know words. Some pairs of a colour and a shape are never drawn, and a language
+Knows scenes, patches and vision towers. Does not know words. Some pairs of a colour and a shape are never drawn, and a language
 model learns that sooner than either: of a purple square it says "heart". What a patch shows is nearly a sum, of its shape's,
 its colour's and its size's part (Andreas 2019, "Measuring compositionality in representation learning", puts it so); with one
 part exchanged, any shape is seen in any colour, while only the other attribute is asked for.
@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from finetune import canvas
 from finetune.easel import COLOURS, SIZES, Item
@@ -19,7 +20,6 @@ from finetune.exchange import Random
 from finetune.outlines import SHAPES
 from finetune.patches import LEAST_SHARE
 from finetune.scenes import Scene, draw_crowd
-from finetune.tower import Tower
 
 PARTS = {"kind": SHAPES, "colour": tuple(COLOURS)}
 """The attributes that are exchanged, and their values in the order of the tower's classes."""
@@ -43,12 +43,14 @@ def mix(scene: Scene, rng: Random) -> tuple[Scene, Moved]:
 
 
 @torch.no_grad()
-def find_parts(tower: Tower, seed: int, crowds: int) -> list[torch.Tensor]:
-    """Of each attribute in PARTS what it adds to a patch, (1 + values, width), by least squares over crowds; row 0 is 0."""
+def find_parts(eyes: nn.Module, seed: int, crowds: int) -> list[torch.Tensor]:
+    """Of each attribute in PARTS what it adds to a patch as the vision tower `eyes` gives it, (1 + values, width), by least
+    squares over crowds; row 0 is 0.
+    """
     shown, seen = [], []
     for number in range(crowds):
         scene = draw_crowd(np.random.default_rng([seed, 5, number]), apart=0.0, lettered=0.0)
-        hidden = tower.vision(pixel_values=canvas.normalise(canvas.pixels(scene.image)[None]), output_hidden_states=True)
+        hidden = eyes(pixel_values=canvas.normalise(canvas.pixels(scene.image)[None]), output_hidden_states=True)
         shares = canvas.patch_shares(scene.index)
         for place, item in enumerate(scene.items, 1):
             here = torch.from_numpy((shares[:, :, place] >= LEAST_SHARE).ravel())

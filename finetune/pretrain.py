@@ -1,13 +1,15 @@
 """Pretraining: the embedded model from scratch, in three stages that resume after a kill.
 
     python -m finetune.pretrain --data FOLDER [--out runs/tiny] [--export models/hilum-tiny]
+    python -m finetune.pretrain --data FOLDER --start models/hilum-tiny --seed 1 --out runs/more --export runs/more/model
     python -m finetune.pretrain samples [--data FOLDER]    # the data card: counts, and lessons to read
 
 teacher   a ResNet34 on the films (finetune.teacher)
 tower     a hybrid ViT that learns from the teacher and from drawn pictures (finetune.tower)
 language  projector and Llama on dialogues about films, phantoms, scenes and oddities, the tower frozen
 
-FOLDER holds NORMAL/ and PNEUMONIA/ with one film per file. The same seed gives the same model on the same machine.
+FOLDER holds NORMAL/ and PNEUMONIA/ with one film per file. With --start a model that is trained goes through the last stage
+again, on the lessons of another seed; its tower and its tokenizer stay. The same seed gives the same model on the same machine.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +39,7 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from finetune import bridge, canvas, teacher, tower
-from finetune.book import Book
+from finetune.book import PRIMER_PAGES, Book
 from finetune.classifier import SHIPPED
 from finetune.data_card import describe
 from finetune.emphasis import weigh
@@ -66,6 +68,8 @@ UNSEEN_PAGE = 1000
 """The page to validate by, of a book of its own."""
 WARM_UP, DECAY = 0.01, 0.45
 """Parts of the language stage in which the learning rate rises, and falls (warm-up, stable, decay; Hu et al. 2024)."""
+RATE, AGAIN = 1.5e-3, 0.5
+"""The learning rate of fresh words, and the part of it from which it falls all the time where they are taught further."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,9 @@ def optimizers(model: LlavaForConditionalGeneration, rate: float, tower_rate: fl
     ]
 
 
-def rate_at(step: int, steps: int) -> float:
+def rate_at(step: int, steps: int, decay: float = DECAY) -> float:
     """The part of the learning rate that counts at this step; the end may be moved while the training is resumed."""
-    return min(1.0, (step + 1) / (WARM_UP * steps), max(0.0, (steps - step) / (DECAY * steps)))
+    return min(1.0, (step + 1) / (WARM_UP * steps), max(0.0, (steps - step) / (decay * steps)))
 
 
 def to_films(films: list[Film], classifier: Classifier | None = None) -> Films:
@@ -156,9 +160,41 @@ def split_for_words(films: list[Film]) -> tuple[list[Film], list[Film]]:
     return [f for f in films if f.split != "test" and f.patient not in kept], [f for f in films if f.patient in kept]
 
 
+def begin_with(
+    begin: Tower | Path, films: Films, out: Path, seed: int, lessons: int
+) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
+    """The model in a folder with its tokenizer; or one with fresh words on a tower, and a tokenizer learnt from `lessons`."""
+    if isinstance(begin, Path):
+        model = LlavaForConditionalGeneration.from_pretrained(begin, dtype=torch.float32)
+        return model.eval(), AutoTokenizer.from_pretrained(begin)
+    tokenizer = learn_words(films, out / "tokenizer", seed, lessons)
+    return build(tokenizer, begin.vision).eval(), tokenizer
+
+
+def read_page(
+    model: LlavaForConditionalGeneration,
+    batches: Sequence[dict[str, torch.Tensor]],
+    cost: Callable[[LlavaForConditionalGeneration, dict[str, torch.Tensor]], torch.Tensor],
+    movers: Sequence[torch.optim.Optimizer | LambdaLR],
+) -> float:
+    """One step of the `movers` for each batch of a page; the mean of what they cost."""
+    losses = []
+    model.train()
+    model.model.vision_tower.eval()  # its batch normalisation keeps what it has learnt
+    for batch in batches:
+        loss = cost(model, batch)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for mover in movers:
+            mover.step()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
 def train_language(
     films: list[Film],
-    eyes: Tower,
+    begin: Tower | Path,
     out: Path,
     pages: int,
     seed: int,
@@ -168,42 +204,34 @@ def train_language(
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerBase]:
     """Train projector and language tower for `pages` of lessons; `tower_rate` above 0 also moves the vision tower.
 
+    It begins with a trained tower, which gets fresh words, or with the folder of a trained model, which is taught further.
     The hints of some lessons are what `classifier` said of films that it has not learnt from; else they are drawn.
     """
     torch.manual_seed(seed)
     taught, kept = split_for_words(films)
     pictures = to_films(taught, classifier)
-    tokenizer = learn_words(pictures, out / "tokenizer", seed, size.texts)
-    model = build(tokenizer, eyes.vision).eval()
+    eyes = begin if isinstance(begin, Tower) else None
+    model, tokenizer = begin_with(begin, pictures, out, seed, size.texts)
     model.model.vision_tower.to(memory_format=torch.channels_last).requires_grad_(tower_rate > 0)
     image_id = model.config.image_token_index
     unseen = Book(to_films(kept), tokenizer, image_id, seed + 1, size.batch, size.page)[UNSEEN_PAGE]
-    bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
-    weight, parts = weigh(tokenizer), find_parts(eyes, seed, size.crowds)
-    pair = optimizers(model, 1.5e-3, tower_rate)
-    schedules = [LambdaLR(one, partial(rate_at, steps=pages * size.page)) for one in pair]
+    if eyes:
+        bridge.connect(model, tokenizer, eyes, unseen[0]["pixel_values"])
+    weight, parts = weigh(tokenizer), find_parts(model.model.vision_tower, seed, size.crowds)
+    pair = optimizers(model, RATE if eyes else AGAIN * RATE, tower_rate)
+    falling = partial(rate_at, steps=pages * size.page, decay=DECAY if eyes else 1.0)
+    schedules = [LambdaLR(one, falling) for one in pair]
     progress = Progress(out / "language.pt", model, *pair, *schedules)
     first = progress.restore()
-    if not tower_rate:
+    if eyes and not tower_rate:
         see_with(model, eyes.vision)  # a state that was saved with other eyes must not bring them back
-    book = Book(pictures, tokenizer, image_id, seed, size.batch, size.page)
+    book = Book(pictures, tokenizer, image_id, seed, size.batch, size.page, PRIMER_PAGES if eyes else 0)
     started = time.perf_counter()
     for page, batches in enumerate(DataLoader(book, batch_size=None, sampler=range(first, pages), num_workers=1), first + 1):
-        losses = []
-        model.train()
-        model.model.vision_tower.eval()  # its batch normalisation keeps what it has learnt
-        for batch in batches:
-            loss = loss_of(model, batch, weight, parts)
-            model.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, schedule in zip(pair, schedules, strict=True):
-                optimizer.step()
-                schedule.step()
-            losses.append(loss.item())
+        loss = read_page(model, batches, partial(loss_of, weight=weight, parts=parts), (*pair, *schedules))
         if page % 5 == 0:
             pace = (time.perf_counter() - started) / (page - first)
-            log.info("language page %d/%d loss %.4f (%.2f s a page)", page, pages, sum(losses) / len(losses), pace)
+            log.info("language page %d/%d loss %.4f (%.2f s a page)", page, pages, loss, pace)
         if page % 50 == 0 or page == pages:
             log.info("language page %d validation loss %.4f, claims right %.3f", page, *validate(model, unseen, weight, parts))
             progress.save(page)
@@ -226,6 +254,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, help="folder with NORMAL/ and PNEUMONIA/; without it there are drawn pictures alone"
     )
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="folder of a trained model to teach further")
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"), help="training states and tokenizer")
     parser.add_argument("--export", type=Path, default=Path("models/hilum-tiny"))
     parser.add_argument("--teacher-epochs", type=int, default=9)
@@ -255,9 +284,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not films:
         log.warning("No films were given (--data), so this model learns from drawn pictures alone and knows no real film.")
     args.out.mkdir(parents=True, exist_ok=True)
-    guide = teacher.train(films, args.out, args.teacher_epochs, args.seed) if films else None
-    eyes = tower.train(films, guide, args.out, args.tower_steps, args.seed)
-    model, tokenizer = train_language(films, eyes, args.out, args.pages, args.seed, args.tower_rate, classifier=classifier)
+    begin: Tower | Path = args.start
+    if not args.start:
+        guide = teacher.train(films, args.out, args.teacher_epochs, args.seed) if films else None
+        begin = tower.train(films, guide, args.out, args.tower_steps, args.seed)
+    model, tokenizer = train_language(films, begin, args.out, args.pages, args.seed, args.tower_rate, classifier=classifier)
     export(model, tokenizer, args.export)
     return 0
 

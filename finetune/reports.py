@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
             _translate(args)
         else:
             write_objects(args.out, cut(args.input))
-        write_config(args.out, {"command": "reports", **vars(args), "input": args.input.name})
+        asked = vars(args) if args.translate else {}  # an address that was not opened may hold a password
+        write_config(args.out, {"command": "reports", **asked, "input": args.input.name})
 
 
 def _translate(args: argparse.Namespace) -> None:

@@ -55,7 +55,7 @@ def test_what_was_moved_is_not_spoken_of(language: Language) -> None:
 
 def test_features_are_moved_by_what_the_parts_differ_in() -> None:
     torch.manual_seed(0)
-    parts = find_parts(Tower().eval(), 3, 2)
+    parts = find_parts(Tower().vision.eval(), 3, 2)
     assert [len(part) for part in parts] == [1 + len(SHAPES), 1 + len(COLOURS)] and not any(part[0].any() for part in parts)
     features = torch.randn(1, canvas.GRID**2, parts[0].shape[1])
     moved = torch.from_numpy(STAYS)[None].clone()

@@ -10,6 +10,7 @@ from PIL import Image
 from test_classifier import tiny_classifier
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from chat.engine.base import Message
 from chat.prompt import encode
@@ -155,7 +156,7 @@ def test_the_prompt_of_training_begins_as_the_prompt_of_serving(pictures: Films,
 
 def test_the_layout_s_own_words_are_single_pieces(pictures: Films, tmp_path: Path) -> None:
     """They stand around every answer; spelt letter by letter they would be a third of what a model reads."""
-    pieces = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200).get_vocab()
+    pieces = train_tokenizer(texts(pictures, 0, 120), tmp_path, 1200).get_vocab()
     assert {"\u2581USER", "\u2581ASSISTANT", "\u2581Yes", "\u2581아니오"} <= set(pieces)
 
 
@@ -191,6 +192,19 @@ def test_a_resumed_training_sees_with_the_eyes_that_it_is_given(tmp_path: Path) 
         model, _ = train_language([], eyes, tmp_path, pages=seed, seed=0, size=SMALL)
         weight = "encoder.layer.0.attention.attention.query.weight"
         assert torch.equal(model.model.vision_tower.get_parameter(weight), eyes.vision.get_parameter(weight))
+
+
+def test_a_trained_model_is_taught_further_by_the_same_eyes_and_tokens(tmp_path: Path) -> None:
+    folder, more = tmp_path / "model", tmp_path / "more"
+    torch.manual_seed(1)
+    export(*train_language([], tower.Tower(), tmp_path, pages=1, seed=0, size=SMALL), folder)
+    begun = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model, tokenizer = train_language([], folder, more, pages=1, seed=1, size=SMALL)
+    assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(folder).get_vocab() and not (more / "tokenizer").exists()
+    changed = {name for name, one in begun.named_parameters() if not torch.equal(one, model.get_parameter(name))}
+    assert changed and not [name for name in changed if "vision_tower" in name]
+    far = max((model.get_parameter(name) - begun.get_parameter(name)).abs().max().item() for name in changed)
+    assert far < 0.05, "the weights were drawn anew"
 
 
 def test_padding_on_the_right_changes_no_loss(pictures: Films, tmp_path: Path) -> None:

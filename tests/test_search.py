@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.search_scenes import draw_case, draw_described
-from vision.matching import SIZES, edges, find_matches, foreground
+from vision.edges import edges, foreground
+from vision.matching import SIZES, find_matches
 from vision.search import OVERLAP, Hit, detail, distinct, find_colour, merge, plan_search, shared, zoomed
 from vision.tiling import Box
 
@@ -89,6 +90,17 @@ def test_the_reference_is_found_though_recoloured_turned_resized_and_drawn_anew(
     shares, best = [share for share, _ in steps], steps[-1][1][0].box
     assert shares == sorted(shares) and shares[-1] == 1
     assert case.target is not None and shared(best, case.target) > 0.5
+
+
+def test_edges_run_alike_where_the_thing_stands_and_seldom_elsewhere() -> None:
+    there, elsewhere = [], []
+    for seed in (0, 4, 5, 6):
+        case = draw_case(np.random.default_rng([9, seed]), (900, 600), True)
+        assert case.target is not None
+        for place in list(find_matches(case.image, case.reference))[-1][1][:12]:
+            (there if shared(place.box, case.target) > 0.5 else elsewhere).append((place.met, place.agreement))
+    assert len(there) >= 3 and all(0 <= share <= 1 for shares in there + elsewhere for share in shares)
+    assert (np.mean(there, 0) > np.mean(elsewhere, 0) + 0.15).all(), (there, elsewhere)
 
 
 def test_no_size_crowds_out_the_others() -> None:

@@ -1,10 +1,9 @@
 """Matching: where in an image something stands that has the shape of a reference picture, whatever its colours.
 
-Knows pixels, edges and boxes. Does not know tiles, models or language.
+Knows cells of edges and boxes. Does not know tiles, models or language.
 
-Edges are counted by unsigned direction in small cells, as in histograms of oriented gradients (Dalal and Triggs 2005), so that
-other colours, light and outlines change little; the reference's cells, at every size and turn that is considered, slide over
-the image's by normalised correlation. What is covered costs its share and no more. An image of any size is read in parts.
+The reference's cells of edges, at every size and turn that is considered, slide over the image's by normalised correlation.
+An image of any size is read in parts.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,12 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 from torch.nn import functional
 
+from vision.edges import CELL, agree, correlate, edges, foreground, template, to_floats
 from vision.tiling import Box, plan_tiles
 
-CELL = 4
 COARSE, FINE = 32, 64
 """The longer side in pixels, at which the reference slides over the whole image, and at which the best places are compared."""
 
@@ -38,115 +36,47 @@ FINE_SIZES = (0.84, 0.92, 1.0, 1.09, 1.19)
 SMALLEST = 10
 """Pixels of the image that a thing must have to be looked for: below this a shape is no more than a few cells."""
 
-NOISE = 0.02
 PART = 2048
 REACH = 4
 
 
 @dataclass(frozen=True)
 class Match:
-    """A place that looks like the reference: its box in the image's pixels, and the correlation there, -1 to 1."""
+    """A place that looks like the reference: its box in the image's pixels, and the correlation there, -1 to 1.
+
+    `met` is the share of the reference's edges that are met by one that runs alike; `agreement` leaves out those that are met
+    by none: what is covered, or lost its edge to other colours, does not count against a place there, but another shape does.
+    Both are 0 to 1, and 0 before `refine`.
+    """
 
     box: Box
     score: float
-
-
-def edges(pixels: NDArray[np.float32]) -> torch.Tensor:
-    """(n, height, width, 3) in [0, 1] -> (n, 4, height // CELL, width // CELL), each cell of about unit length.
-
-    The channels are the cosine and sine of twice and of four times the edge's angle, from the colour gradient's structure
-    tensor (Di Zenzo 1986): a smooth stand-in for bins of unsigned directions.
-    """
-    image = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
-    dx, dy = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2], padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
-    xx, yy, xy = (dx * dx).sum(1), (dy * dy).sum(1), (dx * dy).sum(1)
-    power = xx + yy + 1e-9
-    cosine, sine = (xx - yy) / power, 2 * xy / power
-    # A faint edge is one too, so its root counts; the grain of a photograph is none.
-    weight = (power.sqrt() - NOISE).clamp(min=0).sqrt()
-    harmonics = torch.stack([cosine, sine, 2 * cosine**2 - 1, 2 * cosine * sine], 1)
-    cells = functional.avg_pool2d(harmonics * weight[:, None], CELL)
-    energy = functional.avg_pool2d((cells**2).sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
-    return torch.as_tensor(cells / (energy.sqrt() + NOISE))
+    met: float = 0.0
+    agreement: float = 0.0
 
 
 @dataclass(frozen=True)
-class Template:
-    """One size and turn of the reference: its cells, and which of them count as the thing."""
-
-    cells: torch.Tensor
-    mask: torch.Tensor
-
-
-def foreground(reference: Image.Image) -> Image.Image:
-    """The reference without plain margins, cut to what stands out from the colours along its border; else itself."""
-    small = reference.convert("RGB")
-    small.thumbnail((96, 96))
-    pixels = np.asarray(small, np.float32)
-    rows, columns = _busy(pixels), _busy(pixels.swapaxes(0, 1))
-    inner = pixels[rows[0] : rows[1], columns[0] : columns[1]]
-    if min(inner.shape[:2]) < 8:
-        return reference
-    border = np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
-    apart = np.abs(inner - np.median(border, axis=0)).max(2)
-    spread = float(np.median(np.abs(border - np.median(border, axis=0)).max(1)))
-    stands_out = ndimage.binary_opening(apart > max(18.0, 3 * spread))
-    if spread < 30 and stands_out.mean() > 0.1:
-        ys, xs = np.flatnonzero(stands_out.any(1)), np.flatnonzero(stands_out.any(0))
-        rows, columns = (rows[0] + ys[0], rows[0] + ys[-1] + 1), (columns[0] + xs[0], columns[0] + xs[-1] + 1)
-    x, y = reference.width / small.width, reference.height / small.height
-    edge = (int(columns[0] * x), int(rows[0] * y), ceil(columns[1] * x), ceil(rows[1] * y))
-    return reference.crop(edge) if edge[2] - edge[0] >= 4 and edge[3] - edge[1] >= 4 else reference
-
-
-def _busy(pixels: NDArray[np.float32]) -> tuple[int, int]:
-    """From the first to behind the last row whose colours differ; all rows where none does."""
-    busy = np.flatnonzero(pixels.std(axis=1).max(axis=1) > 16)
-    return (int(busy[0]), int(busy[-1]) + 1) if len(busy) else (0, len(pixels))
-
-
-def template(reference: Image.Image, longest: float, turn: float) -> Template:
-    """The reference with its longer side at `longest` pixels, turned, with a cell of its own ground around it."""
-    scale = longest / max(reference.size)
-    size = (max(4, round(reference.width * scale)), max(4, round(reference.height * scale)))
-    small = np.asarray(reference.resize(size, Image.Resampling.BICUBIC, reducing_gap=3).convert("RGB"))
-    room = max(size)
-    wide = Image.fromarray(np.pad(small, ((room, room), (room, room), (0, 0)), "edge"))
-    turned = wide.rotate(turn, Image.Resampling.BICUBIC)
-    angle = np.deg2rad(abs(turn))
-    width = size[0] * np.cos(angle) + size[1] * np.sin(angle)
-    height = size[1] * np.cos(angle) + size[0] * np.sin(angle)
-    columns, rows = ceil(width / CELL) + 1, ceil(height / CELL) + 1
-    left, top = round(wide.width / 2 - columns * CELL / 2), round(wide.height / 2 - rows * CELL / 2)
-    cells = edges(_floats(turned.crop((left, top, left + columns * CELL, top + rows * CELL)))[None])[0]
-    strong = (cells**2).sum(0).numpy() > 0.1
-    mask = ndimage.binary_fill_holes(ndimage.binary_dilation(strong))
-    return Template(cells * torch.from_numpy(mask), torch.from_numpy(mask).float())
-
-
-def correlate(cells: torch.Tensor, templates: Sequence[Template], reach: int | None = None) -> torch.Tensor:
-    """(n, d, h, w) and k templates -> (n, k, h, w) correlations, the template's middle cell at the place.
-
-    With `reach` only those of the 2 * reach x 2 * reach places about the middle of (h, w).
+class Likeness:
+    """What speaks for a place, given the others: its correlation, how far that stands above the next ones, how far the share of
+    edges that are met does, and the share of edges that agree.
     """
-    rows, columns = (max(t.mask.shape[i] for t in templates) for i in (0, 1))
-    banks = []
-    for t in templates:
-        down, right = rows - t.mask.shape[0], columns - t.mask.shape[1]
-        around = (right // 2, right - right // 2, down // 2, down - down // 2)
-        banks.append((functional.pad(t.cells, around), functional.pad(t.mask, around)))
-    shapes = torch.stack([cells for cells, _ in banks])
-    lengths = shapes.flatten(1).norm(dim=1)[:, None, None] + 1e-6
-    masks = torch.stack([mask for _, mask in banks])[:, None]
-    padded = functional.pad(cells, ((columns - 1) // 2, columns // 2, (rows - 1) // 2, rows // 2))
-    if reach is not None:
-        top, left = (max(0, cells.shape[i] // 2 - reach) for i in (2, 3))
-        padded = padded[:, :, top : top + 2 * reach + rows - 1, left : left + 2 * reach + columns - 1]
-    energy = functional.conv2d((padded**2).sum(1, keepdim=True), masks)
-    least = 0.15 * masks.sum((1, 2, 3))[:, None, None]  # a few faint cells on nothing are no match
-    scores: torch.Tensor = functional.conv2d(padded, shapes) / lengths / torch.maximum(energy, least).sqrt()
-    return scores
+
+    match: float
+    margin: float
+    lead: float
+    agreement: float
+
+
+def compare(matches: Sequence[Match]) -> list[Likeness]:
+    """What speaks for each of the places that were found in one image."""
+    scores, met = (_next_best([getattr(match, name) for match in matches]) for name in ("score", "met"))
+    return [Likeness(m.score, m.score - scores, m.met - met, m.agreement) for m in matches]
+
+
+def _next_best(values: Sequence[float]) -> float:
+    """The mean of the third to the sixth best, so that a thing that is there twice stands out too."""
+    among = sorted(values, reverse=True)[2:6] or [0.25]
+    return sum(among) / len(among)
 
 
 @torch.inference_mode()
@@ -205,7 +135,7 @@ def _parts(image: Image.Image, scale: float, overlap: int) -> list[Box]:
 def _cells(image: Image.Image, part: Box, scale: float) -> torch.Tensor:
     size = (max(CELL, round(part.size[0] * scale)), max(CELL, round(part.size[1] * scale)))
     edge = (part.left, part.top, part.right, part.bottom)
-    return edges(_floats(image.resize(size, Image.Resampling.BILINEAR, box=edge, reducing_gap=3))[None])
+    return edges(to_floats(image.resize(size, Image.Resampling.BILINEAR, box=edge, reducing_gap=3))[None])
 
 
 def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> list[Match]:
@@ -220,20 +150,21 @@ def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> 
         length = max(match.box.size)
         reach = length * side / FINE / 2
         x, y = _centre(match.box)
-        crops.append(_floats(_cut(image, (x - reach, y - reach, x + reach, y + reach), side)))
+        crops.append(to_floats(_cut(image, (x - reach, y - reach, x + reach, y + reach), side)))
         scales.append(length / FINE)
     better = []
     for start in range(0, len(crops), 16):
-        scores = correlate(edges(np.stack(crops[start : start + 16])), banks, REACH)
-        for offset, score in enumerate(scores):
+        cells = edges(np.stack(crops[start : start + 16]))
+        for offset, score in enumerate(correlate(cells, banks, REACH)):
             match, scale = matches[start + offset], scales[start + offset]
-            best = int(score.argmax())
-            bank, row, column = np.unravel_index(best, tuple(score.shape))
+            bank, row, column = np.unravel_index(int(score.argmax()), tuple(score.shape))
             x, y = _centre(match.box)
             x += ((int(column) + first + 0.5) * CELL - side / 2) * scale
             y += ((int(row) + first + 0.5) * CELL - side / 2) * scale
             size = np.multiply(match.box.size, FINE_SIZES[int(bank) // len(FINE_TURNS)])
-            better.append(Match(_box(x, y, float(size[0]), float(size[1])), float(score.max())))
+            box = _box(x, y, float(size[0]), float(size[1]))
+            place = int(row) + first, int(column) + first
+            better.append(Match(box, float(score.max()), *agree(cells[offset], banks[int(bank)], place)))
     return _apart(better)
 
 
@@ -262,10 +193,6 @@ def _cut(image: Image.Image, edges: tuple[float, float, float, float], side: int
     at, pixels = (round((inside[0] - left) * scale), round((inside[1] - top) * scale)), np.asarray(part.convert("RGB"))
     room = ((at[1], max(0, side - at[1] - size[1])), (at[0], max(0, side - at[0] - size[0])), (0, 0))
     return Image.fromarray(np.pad(pixels, room, "edge")[:side, :side])
-
-
-def _floats(image: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
 
 
 def _centre(box: Box) -> tuple[float, float]:

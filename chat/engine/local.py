@@ -20,7 +20,7 @@ from chat.engine.devices import room_for_sessions
 from chat.engine.packed import pack
 from chat.engine.prefix import Kept, Sessions, digest, new_cache, split
 from chat.engine.scoring import branch, log_probabilities, rows_at_once, sharing
-from chat.engine.sight import look, project, width
+from chat.engine.sight import bounded, look, project, width
 from chat.engine.turnstile import Stream, Ticket, Turnstile
 from chat.prompt import SYSTEM, Encoded, encode
 
@@ -170,7 +170,7 @@ class LocalEngine:
         Where `goes_on` says no between two segments, those before it stay.
         """
         loaded = self._ready()
-        keys = [digest(image) for image in encoded.images]
+        keys = [digest(image, bounded) for image in encoded.images]
         images = dict(zip(keys, encoded.images, strict=True))
         segments = split(encoded.ids, encoded.cuts, keys, loaded.image_token_id, loaded.tokens_per_image)
         for segment in segments[kept.resume(segments) : -1]:

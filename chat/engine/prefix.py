@@ -7,9 +7,8 @@ order, so that going on from it is the same as beginning anew, bit for bit.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from threading import Lock
 from typing import Any
@@ -95,9 +94,9 @@ def split(ids: Sequence[int], cuts: Sequence[int], images: Sequence[bytes], imag
     return segments
 
 
-def digest(image: Image.Image) -> bytes:
-    """What tells one image from another: its mode, its size, its palette and every pixel; read once while the image lives."""
-    return once(image, "digest", partial(_digest, image))
+def digest(image: Image.Image, seen: Callable[[Image.Image], Image.Image]) -> bytes:
+    """What tells images apart: mode, size, palette and every pixel of what is `seen` of it; read once while it lives."""
+    return once(image, "digest", lambda: _digest(seen(image)))
 
 
 def _digest(image: Image.Image) -> bytes:
