@@ -11,7 +11,7 @@ from finetune.scene_words import COLOURS_KO, KINDS_KO, NUMBERS, SIZES_KO
 
 CLAIM = 8.0
 """How many times a token of a claim counts."""
-MARK = 6.0
+MARK = 3.0
 """How many times a comma or a colon counts: in a list they say whether there is one more."""
 
 _WHOLE = frozenset(

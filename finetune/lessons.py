@@ -245,8 +245,8 @@ def describe_search_lesson(films: Films, rng: Random, language: Language) -> Les
 
 Maker = Callable[[Films, Random, Language], Lesson]
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (film_lesson, 0.13), (phantom_lesson, 0.08), (scene_lesson, 0.16), (mixed_lesson, 0.14), (counting_lesson, 0.16),
-    (quiz_lesson, 0.10), (crop_lesson, 0.03), (oddity_lesson, 0.06), (search_lesson, 0.05), (describe_search_lesson, 0.04),
+    (film_lesson, 0.13), (phantom_lesson, 0.08), (scene_lesson, 0.16), (mixed_lesson, 0.18), (counting_lesson, 0.08),
+    (quiz_lesson, 0.14), (crop_lesson, 0.03), (oddity_lesson, 0.06), (search_lesson, 0.05), (describe_search_lesson, 0.04),
     (listing_lesson, 0.02), (boxed_lesson, 0.03),
 )  # fmt: skip
 OF_FILMS = (film_lesson, crop_lesson)

@@ -273,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
     try:
+        if args.start and not (args.start / "config.json").is_file():
+            raise CheckpointError(f"{args.start} holds no model. Give --start the folder of one, such as models/hilum-tiny.")
         films = find_films(args.data) if args.data else []
         classifier = load_classifier(args.classifier) if films else None
     except (RecordError, CheckpointError) as error:

@@ -19,7 +19,7 @@ FLAGS = [
 
 Opened = Callable[..., Page]
 
-expect.set_options(timeout=20_000)  # a machine may have other things to do
+expect.set_options(timeout=60_000)  # a machine may have other things to do
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def open_page(browser: Browser, served: Served) -> Iterator[Opened]:
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(served.url)
         page.locator("body[data-hilum=open]").wait_for()
-        expect(page.locator(".languages [aria-pressed=true]")).to_have_attribute("lang", locale[:2], timeout=20_000)
+        expect(page.locator(".languages [aria-pressed=true]")).to_have_attribute("lang", locale[:2])
         return page
 
     yield opened

@@ -19,7 +19,16 @@ from finetune.ask_scenes import ask_kind
 from finetune.book import IGNORED, PATCHES, PRIMER_PAGES, Book, collate, read_lesson, shown_ground, thin
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, Films, augment, find_films, load_pixels
-from finetune.lessons import MAKERS, Lesson, about, draw_lesson, draw_quiz, phantom_lesson, search_lesson, texts
+from finetune.lessons import (
+    MAKERS,
+    Lesson,
+    about,
+    draw_lesson,
+    draw_quiz,
+    phantom_lesson,
+    search_lesson,
+    texts,
+)
 from finetune.looking import looking_loss
 from finetune.loss import judge, loss_of
 from finetune.outlines import SHAPES
@@ -240,6 +249,7 @@ def test_the_data_card_counts_and_shows_lessons(folder: Path, capsys: pytest.Cap
     assert "no real films" in card and "| scene |" in card and "ASSISTANT:" in card and "film_" not in card
     assert main(["samples", "--data", str(folder / "nothing")]) == 2
     assert "hilum: " in capsys.readouterr().err
+    assert main(["--start", str(folder / "nothing")]) == 2 and "--start" in capsys.readouterr().err
 
 
 def test_progress_puts_everything_back(tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ REACH = 4
 class Match:
     """A place that looks like the reference: its box in the image's pixels, and the correlation there, -1 to 1.
 
-    `met` is the share of the reference's edges that are met by one that runs alike; `agreement` leaves out those that are met
-    by none: what is covered, or lost its edge to other colours, does not count against a place there, but another shape does.
-    Both are 0 to 1, and 0 before `refine`.
+    `met` is the share of the reference's edges that are met by one that runs alike, `agreement` that share among those that are
+    met by any: the two together tell a shape of which parts are covered, or lost their edge to other colours, from another
+    shape. Both are 0 to 1, and 0 before `refine`.
     """
 
     box: Box

@@ -216,7 +216,9 @@ class Handlers:
     def answer(
         self, desk: Desk, temperature: float, top_p: float, most: float, seed: str, crops: bool, system: str
     ) -> Iterator[Value]:
-        """Answer the question that waits on the desk, if it still does: the talk as it grows. Closing this stops the engine."""
+        """Answer the question that waits on the desk, if it still does: the talk as it grows; how it ends is drawn with the
+        rest. Closing this stops the engine.
+        """
         begun = desk.begin()
         if begun is None:
             return
@@ -237,7 +239,6 @@ class Handlers:
             trouble = error
         finally:
             desk.finish(ticket, trouble)
-        yield panels.talk(desk, self.about)
 
     def prepare(self, desk: Desk, temperature: float, top_p: float, most: float, seed: str, crops: bool, system: str) -> None:
         """Nobody waits: compute what stands before the next question of this desk."""
