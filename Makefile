@@ -53,7 +53,7 @@ $(LLAVA): | $(INSTALLED)
 	$(PY) -m chat.engine.checkpoint quantize
 
 test: $(INSTALLED_DEV)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(PY) -m ruff format --check .
