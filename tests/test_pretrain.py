@@ -19,16 +19,7 @@ from finetune.ask_scenes import ask_kind
 from finetune.book import IGNORED, PATCHES, PRIMER_PAGES, Book, collate, read_lesson, shown_ground, thin
 from finetune.emphasis import CLAIM, weigh
 from finetune.films import Film, Films, augment, find_films, load_pixels
-from finetune.lessons import (
-    MAKERS,
-    Lesson,
-    about,
-    draw_lesson,
-    draw_quiz,
-    phantom_lesson,
-    search_lesson,
-    texts,
-)
+from finetune.lessons import MAKERS, Lesson, about, draw_lesson, draw_quiz, phantom_lesson, search_lesson, texts
 from finetune.looking import looking_loss
 from finetune.loss import judge, loss_of
 from finetune.outlines import SHAPES
@@ -165,7 +156,7 @@ def test_the_prompt_of_training_begins_as_the_prompt_of_serving(pictures: Films,
 
 def test_the_layout_s_own_words_are_single_pieces(pictures: Films, tmp_path: Path) -> None:
     """They stand around every answer; spelt letter by letter they would be a third of what a model reads."""
-    pieces = train_tokenizer(texts(pictures, 0, 120), tmp_path, 1200).get_vocab()
+    pieces = train_tokenizer(texts(pictures, 0, 40), tmp_path, 1200).get_vocab()
     assert {"\u2581USER", "\u2581ASSISTANT", "\u2581Yes", "\u2581아니오"} <= set(pieces)
 
 
