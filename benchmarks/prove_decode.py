@@ -25,7 +25,8 @@ from statistics import median
 
 from PIL import Image
 
-from chat.ui.words import both
+from chat.ui.words import explain
+from chat.wording import LANGUAGES
 from tests.bad_files import PICTURE, bad_files, good_files, saved
 from vision.study import StudyError, read_study, read_trusted
 
@@ -40,7 +41,7 @@ def judge(data: bytes) -> str:
         image = read_study(data).image
         return "study" if image.mode == "RGB" and not image.info else "unworded"
     except StudyError as error:
-        said = [str(error), *both(error).values()]
+        said = [str(error), *(explain(error, language) for language in LANGUAGES)]
         is_worded = all(text.endswith(".") and not {"{", "\n"} & {*text} for text in said)
         return error.reason if is_worded else "unworded"
     except Exception:

@@ -98,7 +98,7 @@ def mixed(base: Path, adapter: Path) -> tuple[SwitchedEngine, SwitchedEngine]:
     return open_pair(load(base, "cpu", None), base, adapter)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, len(ASKED) - 1), st.sampled_from("ab"), st.booleans()), max_size=8))
 def test_what_one_has_read_never_serves_the_other(mixed: tuple[SwitchedEngine, SwitchedEngine], asked: list[Asking]) -> None:
     for is_adapted, number, session, is_forgotten in asked:

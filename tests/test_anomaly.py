@@ -40,7 +40,7 @@ def covers(box: Box, other: Box) -> bool:
     return box.left <= x < box.right and box.top <= y < box.bottom
 
 
-@pytest.mark.parametrize(("seed", "degrees"), [(0, 0), (1, 17), (2, -30), (3, 80)])
+@pytest.mark.parametrize(("seed", "degrees"), [(0, 0), (2, -30), (3, 80)])
 def test_the_missing_disc_is_the_first_hit(seed: int, degrees: float) -> None:
     image, gap = chain(seed, 9 + seed, degrees, (900, 900))
     found = inspect(image)

@@ -47,7 +47,7 @@ def answered(engine: LocalEngine, messages: Sequence[Message], session: str, sam
 def test_ten_turns_are_the_same_with_what_is_kept_as_without(subject: Subject) -> None:
     """P4: ids, and logits bit for bit also in bf16 and 4-bit, whatever was prepared, stopped or shown in between."""
     engine, model, rng = subject.engine, subject.loaded.model, random.Random(4)
-    for dialogue in range(6):
+    for dialogue in range(3):
         conversation = Conversation(limit=3)
         for turn in range(10):
             question, crops = f"What of {rng.randint(0, 10 ** rng.randint(1, 9))}?", rng.choice([0, 0, 1])

@@ -11,7 +11,7 @@ import pytest
 
 from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
-from chat.ui.words import ERRORS, WORDS, both, explain, word
+from chat.ui.words import ERRORS, WORDS, explain, word
 from chat.wording import LANGUAGES, Language, evidence_lines
 from vision.evidence import Evidence
 from vision.study import Reason, StudyError
@@ -78,7 +78,8 @@ def test_an_error_is_worded_by_its_fields_and_not_by_its_text() -> None:
     error = StudyError("too_many_pixels", "nothing of this", width=30000, height=30000, limit=200_000_000)
     assert "30,000 × 30,000" in explain(error, "ko") and "200,000,000" in explain(error, "en")
     assert "nothing" not in explain(error, "en")
-    assert both(RequestError("empty_question", "x")) == {"ko": "질문을 먼저 적어 주세요.", "en": "Type a question first."}
+    error = RequestError("empty_question", "x")
+    assert [explain(error, language) for language in LANGUAGES] == ["질문을 먼저 적어 주세요.", "Type a question first."]
 
 
 def test_numbers_are_written_with_separators() -> None:

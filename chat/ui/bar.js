@@ -15,10 +15,10 @@ const name = make("h1", {}, mark(), make("span", { text: "Hilum" }));
 element.replaceChildren(make("header", { class: "bar" }, name, tagline, make("div", { class: "space" }), chip, languages, theme));
 
 const draw = () => {
-  const { words, language, model, device } = props.value || {};
+  const { words, language, is_open, model, device } = unpacked(props.value);
   if (!words) return;
   document.documentElement.lang = language;
-  if (props.value.is_open) document.body.dataset.hilum = "open";
+  if (is_open) document.body.dataset.hilum = "open";
   setText(tagline, words.tagline);
   setText(chip.children[1], model);
   setText(chip.children[2], device);

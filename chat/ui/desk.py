@@ -112,7 +112,7 @@ class Desk:
         self.conversation = Conversation(limit=turns)
         self.exchanges: tuple[Exchange, ...] = ()
         self.trouble: Exception | None = None
-        self.drafts, self.draft, self.is_adapted, self.pinned = 0, "", True, ""
+        self.drafts, self.draft, self.is_adapted, self.pinned, self.rewindows = 0, "", True, "", 0
         self._ticket: Ticket | None = None
         self.lock = threading.RLock()
 

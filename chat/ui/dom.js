@@ -11,6 +11,9 @@ const make = (tag, attributes = {}, ...children) => {
   return node;
 };
 
+// What a part is to draw, with its words taken out of their one text.
+const unpacked = (value) => (value?.words ? { ...value, words: JSON.parse(value.words) } : {});
+
 const ICONS = {
   send: "M12 19V5M5.5 11.5 12 5l6.5 6.5",
   stop: "M7 7h10v10H7z",

@@ -34,7 +34,7 @@ const drawSwitches = (now) => {
 };
 
 const draw = () => {
-  const now = props.value || {};
+  const now = unpacked(props.value);
   if (!now.words) return;
   const { words } = now;
   document.getElementById("hilum-evidence").hidden = now.state === "none";

@@ -8,7 +8,7 @@ from typing import Any
 from chat.assistant import Assistant
 from chat.report.rules import name_label, percent
 from chat.ui.desk import Desk
-from chat.ui.words import WORDS, word
+from chat.ui.words import WORDS, word, words
 from chat.wording import Language, evidence_lines, language_of
 from vision.evidence import LUNGS, Evidence, Finding, Region
 from vision.overlay import colour_of
@@ -20,17 +20,17 @@ def evidence(desk: Desk, assistant: Assistant) -> Value:
     """The panel: nothing without a classifier, one quiet line for what is no film."""
     found, language = desk.evidence, desk.language
     if found is None:
-        return {"words": WORDS[language], "state": "none"}
+        return {"words": words(language), "state": "none"}
     if not found.is_in_domain:
         quiet = word("not_a_radiograph", language, why=_why(found.reason, language))
-        return {"words": WORDS[language], "state": "refused", "quiet": quiet}
+        return {"words": words(language), "state": "refused", "quiet": quiet}
     named = [name_label(label, language) for label in found.labels]
     kind = ("label_none", "label_one", "label_several")[min(2, len(named))]
     likeliest = sorted(found.probabilities.items(), key=lambda pair: -pair[1])
     told = evidence_lines(desk.told_evidence, _spoken(desk)) if desk.told_evidence and desk.told else []
     is_outside = "outside_population" in found.notes
     return {
-        "words": WORDS[language],
+        "words": words(language),
         "state": "withheld" if is_outside else "film",
         "verdict": word(kind, language, label="".join(named[:1])),
         "bars": [

@@ -134,9 +134,10 @@ class Handlers:
         study, windows = desk.study, desk.shown.windows
         if study and windows:
             try:
+                desk.rewindows = int(event.number)
                 seen = windows.through(float(event.center), float(event.width), bool(event.inverted))
                 desk.rewindow(study, seen, data_url(seen.image, PREVIEW_SIDE))
-            except (TypeError, ValueError) as error:  # the page sends numbers; whoever does not gets the image as it was
+            except (AttributeError, TypeError, ValueError) as error:  # the page sends numbers; else the image stays as it was
                 log_refusal(error)
         return stage(desk)
 
@@ -178,19 +179,20 @@ class Handlers:
         yield from self._take(desk, controls, lambda: desk.compare("model" if is_pair else "evidence"))
 
     def _take(self, desk: Desk, controls: Sequence[Any], accept: Callable[[], object]) -> Iterator[Asked]:
-        """Take a question and answer it. One event: a second would begin when the page has drawn all that the first changed."""
+        """Take a question and answer it, in one event; how it ends is drawn with all that it changes by the next.
+
+        Only the talk goes out meanwhile: whatever an event may change costs Gradio, here and in the browser, at every drawing.
+        """
         try:
             self.assistant.line.check()  # before a turn is taken back for it
             accept()
         except (RequestError, LineError) as error:
             desk.trouble = error
-            yield desk, *self.draw(desk)
             return
-        yield desk, panels.talk(desk, self.about), *_unchanged()[1:]
+        yield desk, panels.talk(desk, self.about)
         with closing(cast(Any, self.answer(desk, *controls))) as talks:
             for talk in talks:
-                yield gr.skip(), talk, *_unchanged()[1:]
-        yield gr.skip(), *self.draw(desk)
+                yield gr.skip(), talk
 
     def stop(self, desk: Desk) -> Drawing:
         """Stop the answer that is under way; what there is of it stays."""

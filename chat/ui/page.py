@@ -147,12 +147,13 @@ def _wire_talk(
     talk: Any, handlers: Handlers, desk: gr.State, drawn: list[Any], inputs: list[Any], in_line: dict[str, Any]
 ) -> None:
     """What is done in the conversation; `inputs` are the desk and what an answer is made with."""
+    after: dict[str, Any] = {"fn": handlers.draw, "inputs": desk, "outputs": drawn, "queue": False, **HIDDEN}
     asked = (
         (talk.ask, handlers.ask), (talk.edit, handlers.edit), (talk.regenerate, handlers.regenerate),
         (talk.compare, handlers.compare),
     )  # fmt: skip
     for event, take in asked:
-        event(take, inputs, [desk, *drawn], **in_line).then(handlers.prepare, inputs, **HIDDEN)
+        event(take, inputs, [desk, talk], **in_line).then(**after).then(handlers.prepare, inputs, **HIDDEN)
     for event, act in ((talk.stop, handlers.stop), (talk.undo, handlers.undo)):
         event(act, desk, drawn, queue=False, **HIDDEN)
     talk.vote(handlers.vote, desk, talk, queue=False, **HIDDEN).then(handlers.prepare, inputs, **HIDDEN)

@@ -14,7 +14,7 @@ from chat.engine.address import Address
 from chat.ui.desk import Aside, Desk, Exchange
 from chat.ui.gallery import QUESTIONS
 from chat.ui.lens_panel import views as views
-from chat.ui.words import WORDS, explain, word
+from chat.ui.words import explain, word, words
 from chat.wording import Language
 from chat.writer import for_writer
 
@@ -73,7 +73,7 @@ def _where(name: str, address: Address | None, words: tuple[str, str, str, str],
 def bar(desk: Desk, model: About) -> Value:
     """The top of the page."""
     return {
-        "words": WORDS[desk.language],
+        "words": words(desk.language),
         "language": desk.language,
         "is_open": desk.is_open,
         "model": model.names,
@@ -96,7 +96,7 @@ def _talk(desk: Desk, model: About) -> Value:
     last, total = desk.last, len(desk.exchanges)
     used = last.prompt.tokens + (0 if last.brief else last.tokens) if last else 0
     return {
-        "words": WORDS[language],
+        "words": words(language),
         "items": [
             _item(e, total - place <= seen, language, model) | _beside(desk, e, place == total - 1, model)
             for place, e in enumerate(desk.exchanges)

@@ -55,7 +55,7 @@ const save = ({ name, mime, data }) => {
 };
 
 const draw = () => {
-  const now = props.value || {};
+  const now = unpacked(props.value);
   if (!now.words || now.drawn < current.drawn) return; // an older drawing that came late
   current = now;
   const { words } = now;

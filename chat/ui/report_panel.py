@@ -10,7 +10,7 @@ from chat.report.export import KINDS
 from chat.report.sheet import lay_out
 from chat.report.write import Report
 from chat.ui.desk import Desk
-from chat.ui.words import WORDS, explain, word
+from chat.ui.words import explain, word, words
 from chat.wording import SECTIONS
 
 Value = dict[str, Any]
@@ -24,7 +24,7 @@ def report(desk: Desk) -> Value:
     writing = word("report_writing", language, done=done, all=len(SECTIONS))
     writing = word("in_line", language, ahead=draft.ahead) if draft.ahead else writing
     return {
-        "words": WORDS[language],
+        "words": words(language),
         "drawn": time.time_ns() // 1000,
         "can_write": desk.study is not None and (desk.evidence is None or desk.evidence.is_in_domain),
         "state": draft.state,

@@ -158,7 +158,7 @@ const drawOutcome = ({ said, words, state, progress, notes: lines, marks }, isBu
 };
 
 const draw = (isOwn = false) => {
-  const value = props.value || {};
+  const value = unpacked(props.value);
   if (!value.words || (isOwn !== true && value.drawn < current.drawn)) return; // an older drawing that came late
   current = { ...value, lost: value.words.upload_lost || value.said.viewer_lost };
   const isBusy = value.state === "waiting" || value.state === "running";

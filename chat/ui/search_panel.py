@@ -11,7 +11,7 @@ from chat.ui.desk import Desk
 from chat.ui.lookup import Lookup
 from chat.ui.pictures import PREVIEW_SIDE, THUMBNAIL_SIDE, TILE_OVERLAP, TILE_SIDE, data_url
 from chat.ui.search_words import SAID, said
-from chat.ui.words import WORDS, explain
+from chat.ui.words import explain, words
 from chat.wording import Language
 
 Value = dict[str, Any]
@@ -26,7 +26,7 @@ def search(desk: Desk, trouble: Exception | None = None) -> Value:
         lookup, language, reference = desk.lookup, desk.language, desk.reference
         trouble, normals = trouble or lookup.trouble, desk.normals
         return {
-            "words": WORDS[language],
+            "words": words(language),
             "said": SAID[language],
             "drawn": time.time_ns() // 1000,
             "can_search": desk.study is not None,
@@ -54,7 +54,7 @@ def viewer(desk: Desk, is_open: bool = False) -> Value:
     pyramid = desk.open_pyramid() if is_open else None
     size = desk.study.image.size if desk.study else (0, 0)
     return {
-        "words": WORDS[desk.language],
+        "words": words(desk.language),
         "said": SAID[desk.language],
         "drawn": time.time_ns() // 1000,
         "is_large": max(size) > PREVIEW_SIDE,

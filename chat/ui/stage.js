@@ -59,9 +59,8 @@ const say = (text) => {
 };
 
 const place = async (file) => {
-  const value = props.value || {};
   if (!file) return;
-  if (file.size > value.most_bytes) return say(value.words.too_large);
+  if (file.size > current.most_bytes) return say(current.words.too_large);
   say("");
   busy.hidden = false;
   try {
@@ -73,7 +72,7 @@ const place = async (file) => {
   } catch (error) {
     busy.hidden = true;
     const [, said] = String(error?.message).match(/^HTTP (?:413|507): (.+)$/) || []; // the vault is full
-    say(said || value.words.upload_lost);
+    say(said || current.words.upload_lost);
   }
 };
 
@@ -141,7 +140,7 @@ canvas.addEventListener("pointerup", (event) => {
   const [left, top, right, bottom] = span(event);
   start = null;
   if (Math.max(right - left, bottom - top) < SMALLEST) return draw();
-  const [width, height] = props.value.size;
+  const [width, height] = current.size;
   const x = width / photo.clientWidth;
   const y = height / photo.clientHeight;
   trigger("choose", { box: [Math.floor(left * x), Math.floor(top * y), Math.ceil(right * x), Math.ceil(bottom * y)] });
@@ -228,15 +227,15 @@ const drawMasks = () => {
   setText(masksNote, masks.note);
 };
 
-// Every study has a window of its own; what is sent is in its raw values.
-let isInverted = false;
+// Every study has a window of its own; what is sent is in its raw values. A drawing from before the last choice must not undo it.
+let isInverted = false, choices = 0;
 const rounded = (input) => {
   const span = current.levels.high - current.levels.low;
   return Number(input.value).toLocaleString("en", { maximumFractionDigits: span > 50 ? 0 : 3 });
 };
 const drawLevels = () => [center, width].forEach((input) => setText(input.nextSibling, rounded(input)));
 const sendLevels = (window = { center: Number(center.value), width: Number(width.value) }) =>
-  trigger("window", { ...window, inverted: isInverted });
+  trigger("window", { ...window, inverted: isInverted, number: ++choices });
 const invert = () => {
   isInverted = !isInverted;
   inverted.setAttribute("aria-checked", isInverted);
@@ -244,8 +243,8 @@ const invert = () => {
 };
 const setLevels = ({ levels: now, words }) => {
   levels.hidden = !now;
-  if (!now) return;
-  isInverted = now.inverted;
+  if (!now || now.number < choices) return;
+  [choices, isInverted] = [now.number, now.inverted];
   Object.assign(center, { min: now.low, max: now.high, value: now.center });
   Object.assign(width, { min: now.narrowest, max: now.high - now.low, value: now.width });
   setText(levels.firstChild, words.levels);
@@ -263,7 +262,7 @@ const setLevels = ({ levels: now, words }) => {
 
 let current = {};
 const draw = () => {
-  const value = props.value || {};
+  const value = unpacked(props.value);
   if (!value.words || value.drawn < current.drawn) return; // an older drawing that came late
   const isNew = value.map?.heat !== current.map?.heat;
   current = value;

@@ -12,8 +12,7 @@ from chat.ui.evidence_panel import map_value, masks_value
 from chat.ui.gallery import EXAMPLES, thumbnail
 from chat.ui.upload import MOST_MEGABYTES
 from chat.ui.windows import Windows
-from chat.ui.words import WORDS, explain, word
-from chat.wording import Language
+from chat.ui.words import explain, word, words
 from vision.study import Study
 
 Value = dict[str, Any]
@@ -26,7 +25,7 @@ def stage(desk: Desk, trouble: Exception | None = None) -> Value:
     too_large = RequestError("upload_too_large", "", limit=f"{MOST_MEGABYTES:,} MB")
     uploads = {"too_large": explain(too_large, desk.language), "upload_lost": explain(lost, desk.language)}
     return {
-        "words": WORDS[desk.language] | uploads,
+        "words": words(desk.language, **uploads),
         "most_bytes": MOST_MEGABYTES << 20,
         "drawn": time.time_ns() // 1000,
         "preview": desk.shown.preview,
@@ -34,23 +33,24 @@ def stage(desk: Desk, trouble: Exception | None = None) -> Value:
         "frames": word("first_frame", desk.language, frames=desk.study.frames) if desk.study and desk.study.frames > 1 else "",
         "map": map_value(desk),
         "masks": masks_value(desk),
-        "levels": _levels(desk.shown.windows, desk.study, desk.language) if desk.shown.windows and desk.study else None,
+        "levels": _levels(desk, desk.shown.windows, desk.study) if desk.shown.windows and desk.study else None,
         "region": desk.region.corners if desk.region else [],
         "examples": [] if desk.study else examples,
         "trouble": explain(trouble, desk.language) if trouble else "",
     }
 
 
-def _levels(windows: Windows, study: Study, language: Language) -> Value:
-    """The window that the image is seen through, in raw values, and what it may become."""
+def _levels(desk: Desk, windows: Windows, study: Study) -> Value:
+    """The window that the image is seen through, in raw values, and what it may become; `number`: the page's last choice."""
     center, width = windows.of(study)
 
     def named(name: str) -> str:
         kind, _, number = name.partition("_")
-        return f"{word(f'preset_{kind}', language)} {number}".strip()
+        return f"{word(f'preset_{kind}', desk.language)} {number}".strip()
 
     presets = [{"label": named(name), "center": at, "width": wide} for name, (at, wide) in windows.presets.items()]
     return {
+        "number": desk.rewindows,
         "presets": presets,
         "center": center,
         "width": width,

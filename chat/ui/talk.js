@@ -33,10 +33,11 @@ let drafts = 0;
 let pinned = "";
 let wasBusy = false;
 
+const arm = () => (send.disabled = !value().is_busy && !input.value.trim());
 const grow = () => {
   input.style.height = "auto";
   input.style.height = `${Math.min(input.scrollHeight, 200)}px`;
-  send.disabled = !value().is_busy && !input.value.trim();
+  arm();
 };
 const write = (text) => {
   input.value = text;
@@ -188,9 +189,13 @@ const drawComposer = (now) => {
     drafts = serial;
     write(draft);
   }
-  input.placeholder = now.has_image ? words.placeholder : words.placeholder_empty;
+  const hint = now.has_image ? words.placeholder : words.placeholder_empty;
+  if (input.placeholder !== hint) { // to grow is to lay the page out, too much for every word of an answer
+    input.placeholder = hint;
+    grow();
+  }
   input.setAttribute("aria-label", words.placeholder);
-  send.replaceChildren(icon(now.is_busy ? "stop" : "send"), make("span", { class: "label" }));
+  if (send.classList.contains("busy") !== now.is_busy) send.firstChild.replaceWith(icon(now.is_busy ? "stop" : "send"));
   if (!now.is_busy) send.classList.remove("stopping");
   label(send, now.is_busy ? words[send.classList.contains("stopping") ? "stopping" : "stop"] : words.send);
   send.classList.toggle("busy", now.is_busy);
@@ -209,7 +214,7 @@ const drawComposer = (now) => {
   label(clear, words.clear);
   clear.hidden = !now.items.length;
   drawDots(now);
-  grow();
+  arm();
 };
 
 // On a phone the page scrolls, beside it the conversation does.
@@ -235,8 +240,8 @@ const drawWelcome = ({ words, items, has_image, suggestions, notice }) => {
 };
 
 const draw = () => {
-  const now = props.value;
-  if (!now?.words || now.drawn < current.drawn) return; // an older drawing that came late
+  const now = unpacked(props.value);
+  if (!now.words || now.drawn < current.drawn) return; // an older drawing that came late
   current = now;
   const follows = isAtEnd() && (now.is_busy || wasBusy);
   const isNew = log.children.length < now.items.length;

@@ -132,7 +132,7 @@ cover.addEventListener("pointerup", (event) => {
 });
 
 const draw = () => {
-  const value = props.value || {};
+  const value = unpacked(props.value);
   if (!value.words || value.drawn < current.drawn) return; // an older drawing that came late
   if (sheet.open && current.key && !value.key) sheet.close(); // the image has gone, or is another one
   current = value;

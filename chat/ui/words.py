@@ -3,6 +3,8 @@
 Knows languages and error classes. Does not know pages, components or engines; what a model reads is `chat/wording.py`.
 """
 
+import json
+
 from chat.assistant import RequestError
 from chat.engine.base import DoesNotFit, EngineError, EngineRefused, EngineUnavailable, OutOfMemory
 from chat.line import LineError
@@ -260,6 +262,11 @@ for language, sentences in REMOTE.items():
     WORDS[language] |= WRITER[language] | EVIDENCE[language] | PLACE[language]
 
 
+def words(language: Language, **more: str) -> str:
+    """All words and `more` as one JSON text: in the browser Gradio copies every leaf of a value several times per drawing."""
+    return json.dumps(WORDS[language] | more)
+
+
 def word(key: str, language: Language, **fields: int | float | str) -> str:
     """One string of the page; integers are written with separators."""
     return _filled(WORDS[language][key], fields)
@@ -271,11 +278,6 @@ def explain(error: Exception, language: Language) -> str:
     if isinstance(error, DoesNotFit):
         fields = {"needed": error.needed, "available": error.available}
     return _filled(ERRORS[language][_key(error)], fields)
-
-
-def both(error: Exception) -> dict[Language, str]:
-    """The sentence in every language, so that it can change with the page."""
-    return {"ko": explain(error, "ko"), "en": explain(error, "en")}
 
 
 def _key(error: Exception) -> str:
