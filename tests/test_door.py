@@ -502,6 +502,7 @@ def test_a_person_logs_in_on_the_page_and_is_answered(browser_page: Page, lan_ur
     browser_page.get_by_label("password").fill(PASSWORD)
     browser_page.get_by_role("button", name="Login").click()
     expect(browser_page.get_by_role("textbox").first).to_be_visible(timeout=20_000)
+    browser_page.wait_for_load_state("networkidle")  # what is typed before its scripts have run is lost
     browser_page.locator("textarea, input[type=text]").first.fill("from a person")
     browser_page.get_by_role("button", name="Run").first.click()
     expect(browser_page.locator("textarea, input[type=text]").last).to_have_value("from a person", timeout=20_000)

@@ -66,6 +66,15 @@ const setText = (node, text) => {
   if (node.textContent !== text) node.textContent = text;
 };
 
+// Nodes built of items, anew only where those have changed: a button that stays can be pressed while the page is drawn.
+const filled = new WeakMap();
+const fill = (node, items, build) => {
+  const now = JSON.stringify(items);
+  if (filled.get(node) === now) return;
+  filled.set(node, now);
+  node.replaceChildren(...items.map(build));
+};
+
 // Until the server has made a place for this tab, whatever a person does waits.
 const opened = async () => {
   while (!document.body.dataset.hilum) await new Promise((go) => setTimeout(go, 30));

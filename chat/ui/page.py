@@ -140,7 +140,7 @@ def _wire_image(image: Any, handlers: Handlers, inputs: list[Any], placed: list[
     for event, place in ((image.place, handlers.place), (image.example, handlers.show_example)):
         event(place, desk, placed, **HIDDEN).then(**after).then(handlers.prepare, inputs, **HIDDEN)
     image.remove(handlers.remove, desk, placed, queue=False, **HIDDEN).then(**after)
-    image.window(handlers.rewindow, desk, image, **HIDDEN | {"trigger_mode": "always_last"})
+    image.window(handlers.rewindow, desk, image, **HIDDEN)
 
 
 def _wire_talk(

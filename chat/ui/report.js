@@ -73,8 +73,10 @@ const draw = () => {
   label(shut, words.close);
   drawSheet(now.sheet);
   saving.setAttribute("aria-label", words.report_save);
-  saving.replaceChildren(make("span", { text: words.report_save }), ...now.kinds.map((kind) =>
-    make("button", { type: "button", text: NAMES[kind] || kind, disabled: isBusy || !now.sheet, onclick: () => trigger("save", { kind }) })));
+  const kindButton = (kind) => make("button", { type: "button", text: NAMES[kind] || kind, onclick: () => trigger("save", { kind }) });
+  fill(saving, ["", ...now.kinds], (kind) => (kind ? kindButton(kind) : make("span")));
+  setText(saving.firstChild, words.report_save);
+  saving.querySelectorAll("button").forEach((button) => (button.disabled = isBusy || !now.sheet));
   if (now.file) save(now.file);
 };
 

@@ -149,12 +149,9 @@ const drawOutcome = ({ said, words, state, progress, notes: lines, marks }, isBu
   notes.hidden = !lines.length;
   hitsHint.hidden = !marks.hits.length;
   setText(hitsHint, said.hits_hint);
-  const shown = JSON.stringify(marks.hits.map((hit) => [hit.box, hit.title, hit.chance]));
-  if (hits.dataset.shown === shown) return;
-  hits.dataset.shown = shown;
-  hits.replaceChildren(...marks.hits.map(({ crop, picture, title, chance }) =>
+  fill(hits, marks.hits, ({ crop, picture, title, chance }) =>
     make("button", { type: "button", onclick: () => trigger("choose", { box: crop }) },
-      make("img", { src: picture, alt: "" }), make("span", { text: [title, chance].filter(Boolean).join(" · ") }))));
+      make("img", { src: picture, alt: "" }), make("span", { text: [title, chance].filter(Boolean).join(" · ") })));
 };
 
 const draw = (isOwn = false) => {

@@ -36,7 +36,7 @@ const legend = make("ul", { class: "legend" });
 const masksNote = make("p", { class: "hint" });
 const maskTools = make("section", { class: "map masks", hidden: true }, make("div", { class: "masktools" }, masksOn, legend), masksNote);
 const presets = make("div", { class: "chips presets" });
-const slider = () => make("input", { type: "range", class: "slide", step: "any", oninput: () => drawLevels(), onchange: () => sendLevels() });
+const slider = () => make("input", { type: "range", class: "slide", step: "any", oninput: () => drawLevels(), onchange: () => sendLevels({ center: Number(center.value), width: Number(width.value) }) });
 const row = (input) => make("label", { class: "level" }, make("span"), input, make("output"));
 const [center, width] = [slider(), slider()];
 const inverted = make("button", { type: "button", class: "switch", role: "switch", onclick: () => invert() }, make("i"), make("span"));
@@ -166,11 +166,9 @@ const choose = async (index) => {
 
 const drawGallery = (examples) => {
   gallery.hidden = !examples.length;
-  shelf.replaceChildren(
-    ...examples.map(({ thumb, title }, index) =>
-      make("button", { type: "button", title, onclick: () => choose(index) },
-        make("img", { src: thumb, alt: "" }), make("span", { text: title }))),
-  );
+  fill(shelf, examples, ({ thumb, title }, index) =>
+    make("button", { type: "button", title, onclick: () => choose(index) },
+      make("img", { src: thumb, alt: "" }), make("span", { text: title })));
 };
 
 // Map and outlines lie over the image stretched as the image is; how they look is nobody's business but this browser's.
@@ -227,24 +225,28 @@ const drawMasks = () => {
   setText(masksNote, masks.note);
 };
 
-// Every study has a window of its own; what is sent is in its raw values. A drawing from before the last choice must not undo it.
-let isInverted = false, choices = 0;
+// Every study has a window of its own; what is sent is in its raw values. A drawing from before the last choice must not undo it,
+// and of many choices in a row, as of a key held down, the last one is sent.
+let isInverted = false, wanted = {}, choices = 0, soon = 0;
 const rounded = (input) => {
   const span = current.levels.high - current.levels.low;
   return Number(input.value).toLocaleString("en", { maximumFractionDigits: span > 50 ? 0 : 3 });
 };
 const drawLevels = () => [center, width].forEach((input) => setText(input.nextSibling, rounded(input)));
-const sendLevels = (window = { center: Number(center.value), width: Number(width.value) }) =>
-  trigger("window", { ...window, inverted: isInverted, number: ++choices });
+const sendLevels = (window) => {
+  [wanted, choices] = [window, choices + 1];
+  clearTimeout(soon);
+  soon = setTimeout(() => trigger("window", { ...wanted, inverted: isInverted, number: choices }), 80);
+};
 const invert = () => {
   isInverted = !isInverted;
   inverted.setAttribute("aria-checked", isInverted);
-  sendLevels();
+  sendLevels(wanted);
 };
 const setLevels = ({ levels: now, words }) => {
   levels.hidden = !now;
   if (!now || now.number < choices) return;
-  [choices, isInverted] = [now.number, now.inverted];
+  [choices, isInverted, wanted] = [now.number, now.inverted, { center: now.center, width: now.width }];
   Object.assign(center, { min: now.low, max: now.high, value: now.center });
   Object.assign(width, { min: now.narrowest, max: now.high - now.low, value: now.width });
   setText(levels.firstChild, words.levels);
@@ -252,11 +254,10 @@ const setLevels = ({ levels: now, words }) => {
   setText(width.previousSibling, words.levels_width);
   press(inverted, isInverted, words.levels_inverted);
   setText(levelsNote, words.levels_note);
-  const focused = [...presets.children].indexOf(document.activeElement);
-  presets.replaceChildren(...now.presets.map((preset) =>
-    make("button", { type: "button", text: preset.label, onclick: () => sendLevels({ center: preset.center, width: preset.width }),
-      "aria-pressed": String(preset.center === now.center && preset.width === now.width) })));
-  presets.children[focused]?.focus();
+  fill(presets, now.presets, ({ label, ...window }) =>
+    make("button", { type: "button", text: label, onclick: () => sendLevels(window) }));
+  now.presets.forEach(({ center, width }, place) =>
+    presets.children[place].setAttribute("aria-pressed", String(center === now.center && width === now.width)));
   drawLevels();
 };
 

@@ -234,9 +234,7 @@ const drawWelcome = ({ words, items, has_image, suggestions, notice }) => {
   setText(title, has_image ? words.ready_title : words.welcome_title);
   setText(text, has_image ? words.ready_text : words.welcome_text);
   setText(small, has_image ? "" : notice);
-  chips.replaceChildren(
-    ...(has_image ? suggestions : []).map((text) => make("button", { type: "button", text, onclick: () => submit(text) })),
-  );
+  fill(chips, has_image ? suggestions : [], (text) => make("button", { type: "button", text, onclick: () => submit(text) }));
 };
 
 const draw = () => {
