@@ -47,6 +47,7 @@ EARLIER_TILES = 2
 DENSITIES = (0.5, 2.0, 8.0, 60.0)
 CROPS, LLAVA_SIDE, READABLE = 4, 336, 28
 FALSE_FOUND = MISSED = 0.08
+"""The shares of scenes that a threshold may get wrong where it is fitted: found though absent, and missed."""
 LEAST_THRESHOLD, FIT = 0.3, 2.0
 FIT_SCENES = 100
 """Fewer tell too little of what is believed wrongly."""

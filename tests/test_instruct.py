@@ -90,35 +90,33 @@ def kill_and_resume(folder: Path, seed: int) -> None:
     source, out, victim = reports(folder), folder / "out.jsonl", dict[str, int]()
     gate = threading.Lock()
 
-    def count(paid: Counter[str]) -> Callable[[Misbehaving], None]:
-        def chat(request: Misbehaving) -> None:
-            with gate:
-                paid[prompt_of(request)] += 1
-                is_time = victim.get("pid", 0) and paid.total() == moment
-                if is_time and not is_after:
-                    os.kill(victim.pop("pid"), signal.SIGKILL)
-            teach(request)
-            if is_time and is_after and "pid" in victim:
+    def chat(request: Misbehaving) -> None:
+        with gate:
+            paid[prompt_of(request)] += 1
+            is_time = "pid" in victim and paid.total() == moment
+            if is_time and not is_after:
                 os.kill(victim.pop("pid"), signal.SIGKILL)
-
-        return chat
+        teach(request)
+        if is_time and is_after:
+            os.kill(victim.pop("pid"), signal.SIGKILL)
 
     def command(bad: Bad) -> list[str]:
         return [sys.executable, "-m", "finetune.instruct", *arguments(source, out, bad)]
 
-    first, second = Counter[str](), Counter[str]()
-    with bad_server(count(first)) as bad:
+    paid = Counter[str]()
+    with bad_server(chat) as bad:
         with subprocess.Popen(command(bad), cwd=ROOT, stderr=subprocess.PIPE, stdin=subprocess.PIPE) as process:
             victim["pid"] = process.pid
             process.communicate()
         assert process.returncode == -signal.SIGKILL
     ledger = out.with_name("out.jsonl.paid.jsonl")
     kept = sum(line.endswith(b"\n") for line in ledger.read_bytes().splitlines(keepends=True)) if ledger.exists() else 0
-    assert kept >= first.total() - 3  # two in flight, and one whose answer was on its way to the disk
+    assert kept >= paid.total() - 3  # two in flight, and one whose answer was on its way to the disk
     # A server of its own: what the killed run had sent may still reach the first one now.
-    with bad_server(count(second)) as bad:
+    with bad_server(teach) as bad:
         subprocess.run(command(bad), cwd=ROOT, check=True, capture_output=True)
-    assert second.total() == len(second) == 24 - kept and len(first | second) == 24
+        asked = [prompt_of(request) for request in bad.seen if request.command == "POST"]
+    assert len(set(asked)) == len(asked) == 24 - kept and len(paid.keys() | asked) == 24
     (folder / "alone").mkdir()
     with bad_server(teach) as bad:
         assert instruct.main(arguments(source, folder / "alone" / "out.jsonl", bad)) == 0

@@ -148,11 +148,13 @@ def peak_of(values: np.ndarray) -> tuple[float, float]:
 def test_opacity_and_contour_ask_nobody(page: Page) -> None:
     show(page)
     plain = shot(page)
-    asked = [""]
+    asked = list[str]()
     page.on("request", lambda request: asked.append(request.url))
-    while asked:  # what is computed ahead for the new image is asked for a little later
+    for _ in range(20):  # what is computed ahead for the new image is asked for a little later
         asked.clear()
         page.wait_for_timeout(1000)
+        if not asked:
+            break
     slider = page.get_by_role("slider", name="Opacity of the map")
     slider.focus()
     page.keyboard.press("Home")

@@ -40,7 +40,7 @@ Drawing = tuple[Any, ...]
 """The new values of (talk, views, window, prompt, evidence)."""
 
 Asked = tuple[Any, ...]
-"""The desk, or nothing new of it, and a drawing."""
+"""The desk, or nothing new of it, and the new value of the talk."""
 
 
 class Handlers:

@@ -36,9 +36,10 @@ const legend = make("ul", { class: "legend" });
 const masksNote = make("p", { class: "hint" });
 const maskTools = make("section", { class: "map masks", hidden: true }, make("div", { class: "masktools" }, masksOn, legend), masksNote);
 const presets = make("div", { class: "chips presets" });
-const slider = () => make("input", { type: "range", class: "slide", step: "any", oninput: () => drawLevels(), onchange: () => sendLevels({ center: Number(center.value), width: Number(width.value) }) });
+const sendSliders = () => sendLevels({ center: Number(center.value), width: Number(width.value) });
 const row = (input) => make("label", { class: "level" }, make("span"), input, make("output"));
-const [center, width] = [slider(), slider()];
+const [center, width] = [0, 1].map(() =>
+  make("input", { type: "range", class: "slide", step: "any", oninput: () => drawLevels(), onchange: sendSliders }));
 const inverted = make("button", { type: "button", class: "switch", role: "switch", onclick: () => invert() }, make("i"), make("span"));
 const levelsNote = make("p", { class: "hint" });
 const levels = make("details", { class: "levels", hidden: true },
