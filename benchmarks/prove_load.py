@@ -70,6 +70,12 @@ async def converse(visitor: Visitor, number: int, rounds: int) -> list[Row]:
     return told
 
 
+async def at_rest(there: Hilum) -> int:
+    """Bytes in use when what is read ahead in idle time has been read."""
+    await asyncio.sleep(SETTLE_SECONDS)
+    return there.resident()
+
+
 async def alone_seconds(client: httpx.AsyncClient) -> list[float]:
     """Seconds that each answer of a conversation takes when nobody else is there; the first one has a picture to look at."""
     told = (await converse(Visitor(client), 0, 5))[TURNS:]
@@ -97,13 +103,13 @@ async def isolation(there: Hilum, sessions: int, rounds: int) -> Row:
     expected = await asyncio.to_thread(alone, sessions)
     async with visitors(there.url) as client:
         people = [Visitor(client) for _ in range(sessions)]
-        service = await alone_seconds(client)
         await asyncio.gather(*(converse(visitor, number, 1) for number, visitor in enumerate(people)))  # all is kept by now
-        before, started = there.resident(), time.perf_counter()
+        service = await alone_seconds(client)
+        before, started = await at_rest(there), time.perf_counter()
         talks = await asyncio.gather(*(converse(visitor, number, rounds) for number, visitor in enumerate(people)))
         seconds = time.perf_counter() - started
         service = [statistics.fmean(both) for both in zip(service, await alone_seconds(client), strict=True)]
-    growth = (there.resident() - before) / 2**20
+        growth = (await at_rest(there) - before) / 2**20
     said = [(each, expected[number][place % TURNS]) for number, talk in enumerate(talks) for place, each in enumerate(talk)]
     errors = [str(each["error"]) for each, _ in said if "error" in each]
     foreign = sum(any(each.get(key) != own[key] for key in SAME) for each, own in said if "error" not in each)

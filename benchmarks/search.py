@@ -99,16 +99,21 @@ def is_inside(box: Box, tile: Box) -> bool:
 
 
 def fit(engine: LocalEngine | None, count: int, size: tuple[int, int]) -> Acceptance:
-    """The logistic regression of `Acceptance`, on the three likeliest places of scenes of their own."""
+    """The logistic regression of `Acceptance`, on the likeliest places of scenes of their own: three by the edges, three by the
+    verifier.
+    """
     rows: list[list[float]] = []
     truths: list[bool] = []
     absent: list[range] = []
     for case in cases(FITTED, count, size):
         matches, first = ranked(case), len(rows)
-        yes = [0.5] * 3 if engine is None else _say_yes(engine, case, matches[:3])
-        for match, likeness, p in zip(matches[:3], compare(matches)[:3], yes, strict=True):
-            rows.append([*astuple(likeness), log_odds(p)])
-            truths.append(case.target is not None and is_hit(match.box, case.target))
+        by_edges = sorted(range(len(matches)), key=lambda k: -matches[k].score)
+        likely = sorted({*range(len(matches))[:3], *by_edges[:3]})
+        yes = [0.5] * len(likely) if engine is None else _say_yes(engine, case, [matches[k] for k in likely])
+        likeness = compare(matches)
+        for k, p in zip(likely, yes, strict=True):
+            rows.append([*astuple(likeness[k]), log_odds(p)])
+            truths.append(case.target is not None and is_hit(matches[k].box, case.target))
         absent += [range(first, len(rows))] if case.target is None else []
     model = LogisticRegression(C=30).fit(rows, truths)
     weights: dict[str, Any] = dict(

@@ -23,21 +23,23 @@ SEARCH = "search.calibration"
 class Acceptance:
     """When a hit is believed: a logistic regression over what the shapes and the engine say, fitted on scenes of both kinds.
 
-    `match`, `margin`, `lead` and `agreement` weigh a `Likeness`, `yes` the log-odds of the engine's yes.
+    `match`, `margin`, `lead`, `agreement`, `alike` and `apart` weigh a `Likeness`, `yes` the log-odds of the engine's yes.
     Of a description there is the yes, and where it names a plain shape how nearly a patch fills its box like one, 0 to 1, to
     the power of `fit`, which is 0 for a checkpoint that was not taught such shapes. `identity` is the checkpoint's that it was
     fitted on; the defaults trust an engine that was never measured little.
     """
 
-    bias: float = -4.1
-    match: float = 7.3
-    margin: float = 6.3
+    bias: float = -8.5
+    match: float = 3.3
+    margin: float = 2.4
     yes: float = 0.3
-    threshold: float = 0.7
+    threshold: float = 0.5
     text_threshold: float = 0.9
     fit: float = 0.0
-    lead: float = 0.0
-    agreement: float = 0.0
+    lead: float = 3.6
+    agreement: float = 1.1
+    alike: float = 0.5
+    apart: float = 0.8
     identity: str = ""
 
     def probability(self, likeness: "Likeness", yes: float | None) -> float:

@@ -20,7 +20,7 @@ LUNGS = ("right lung", "left lung")
 
 
 class CheckpointError(Exception):
-    """What evidence would come from, a classifier or a segmenter, cannot be used; the message says which, and what to do.
+    """Weights that evidence or a search needs cannot be used; the message says which, and what to do.
 
     Where a page may have to say it, `reason` names the fact and `fields` hold what the person's sentence needs.
     """

@@ -3,11 +3,11 @@
 Knows cells of edges and boxes. Does not know tiles, models or language.
 
 The reference's cells of edges, at every size and turn that is considered, slide over the image's by normalised correlation.
-An image of any size is read in parts.
+An image of any size is read in parts. The best places are laid under the reference and judged by a small network.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from math import ceil
 
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from vision.edges import CELL, agree, correlate, edges, foreground, template, to_floats
 from vision.tiling import Box, plan_tiles
+from vision.verifier import SIDE, load_verifier
 
 COARSE, FINE = 32, 64
 """The longer side in pixels, at which the reference slides over the whole image, and at which the best places are compared."""
@@ -36,6 +37,9 @@ FINE_SIZES = (0.84, 0.92, 1.0, 1.09, 1.19)
 SMALLEST = 10
 """Pixels of the image that a thing must have to be looked for: below this a shape is no more than a few cells."""
 
+USUAL = {"score": 0.25, "met": 0.25, "alike": -4.0}
+"""What the next best places come to, where there are none."""
+
 PART = 2048
 REACH = 4
 
@@ -46,42 +50,54 @@ class Match:
 
     `met` is the share of the reference's edges that are met by one that runs alike, `agreement` that share among those that are
     met by any: the two together tell a shape of which parts are covered, or lost their edge to other colours, from another
-    shape. Both are 0 to 1, and 0 before `refine`.
+    shape. Both are 0 to 1. `turn` is the reference's, in degrees counterclockwise; `alike` the log-odds, by `vision.verifier`,
+    that both are the same thing. All four are 0 before the last comparison.
     """
 
     box: Box
     score: float
     met: float = 0.0
     agreement: float = 0.0
+    turn: float = 0.0
+    alike: float = 0.0
 
 
 @dataclass(frozen=True)
 class Likeness:
     """What speaks for a place, given the others: its correlation, how far that stands above the next ones, how far the share of
-    edges that are met does, and the share of edges that agree.
+    edges that are met does, the share of edges that agree, the verifier's log-odds, and how far they stand above the next ones.
     """
 
     match: float
     margin: float
     lead: float
     agreement: float
+    alike: float
+    apart: float
 
 
 def compare(matches: Sequence[Match]) -> list[Likeness]:
     """What speaks for each of the places that were found in one image."""
-    scores, met = (_next_best([getattr(match, name) for match in matches]) for name in ("score", "met"))
-    return [Likeness(m.score, m.score - scores, m.met - met, m.agreement) for m in matches]
+    next_best = [_next_best([getattr(match, name) for match in matches], usual) for name, usual in USUAL.items()]
+    found = []
+    for m in matches:
+        margin, lead, apart = np.subtract((m.score, m.met, m.alike), next_best).tolist()
+        found.append(Likeness(m.score, margin, lead, m.agreement, m.alike, apart))
+    return found
 
 
-def _next_best(values: Sequence[float]) -> float:
+def _next_best(values: Sequence[float], usual: float) -> float:
     """The mean of the third to the sixth best, so that a thing that is there twice stands out too."""
-    among = sorted(values, reverse=True)[2:6] or [0.25]
+    among = sorted(values, reverse=True)[2:6] or [usual]
     return sum(among) / len(among)
 
 
 @torch.inference_mode()
-def find_matches(image: Image.Image, reference: Image.Image, most: int = 84) -> Iterator[tuple[float, list[Match]]]:
-    """The share of the work that is done, and the best places so far, best first; the last list is compared closely.
+def find_matches(
+    image: Image.Image, reference: Image.Image, most: int = 84, is_verified: bool = True
+) -> Iterator[tuple[float, list[Match]]]:
+    """The share of the work that is done, and the best places so far, best first; the last list is compared closely, and by the
+    verifier unless that is what is being taught. Raises CheckpointError where its weights are missing.
 
     Every size brings an equal share of the `most` places: the fewer cells a thing has, the higher chance correlates with it,
     and the places of the smallest size would crowd out all others.
@@ -97,7 +113,8 @@ def find_matches(image: Image.Image, reference: Image.Image, most: int = 84) -> 
             for length in places:
                 found[length] = _apart([*found.get(length, ()), *places[length]])[:share]
             yield (number - 1 + done) / len(groups) * 0.95, _apart(chain.from_iterable(found.values()))
-    yield 1.0, refine(image, thing, [*chain.from_iterable(found.values())])
+    refined = refine(image, thing, [*chain.from_iterable(found.values())])
+    yield 1.0, verify(image, thing, refined) if is_verified else refined
 
 
 def _slide(
@@ -164,8 +181,33 @@ def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> 
             size = np.multiply(match.box.size, FINE_SIZES[int(bank) // len(FINE_TURNS)])
             box = _box(x, y, float(size[0]), float(size[1]))
             place = int(row) + first, int(column) + first
-            better.append(Match(box, float(score.max()), *agree(cells[offset], banks[int(bank)], place)))
+            turn = FINE_TURNS[int(bank) % len(FINE_TURNS)]
+            better.append(Match(box, float(score.max()), *agree(cells[offset], banks[int(bank)], place), turn))
     return _apart(better)
+
+
+def verify(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> list[Match]:
+    """The same matches with what the verifier says of each, best first by that."""
+    said = load_verifier().compare([lay_over(image, thing, match) for match in matches])
+    judged = [replace(match, alike=alike) for match, alike in zip(matches, said, strict=True)]
+    return sorted(judged, key=lambda match: -match.alike)
+
+
+def lay_over(image: Image.Image, thing: Image.Image, match: Match) -> tuple[Image.Image, Image.Image]:
+    """The reference, turned, on the colour of its border, and what is under it in the image: SIDE x SIDE RGB at one scale."""
+    longest = SIDE * 2 / 3
+    scale = longest / max(thing.size)
+    size = max(2, round(thing.width * scale)), max(2, round(thing.height * scale))
+    small = thing.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
+    pixels = np.asarray(small)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground = tuple(int(level) for level in np.median(border, axis=0))
+    shown = Image.new("RGB", (SIDE, SIDE), ground)
+    shown.paste(small, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
+    reach = max(match.box.size) * SIDE / longest / 2
+    x, y = _centre(match.box)
+    place = _cut(image, (x - reach, y - reach, x + reach, y + reach), SIDE).convert("RGB")
+    return shown.rotate(match.turn, Image.Resampling.BICUBIC, fillcolor=ground), place
 
 
 def _apart(matches: Iterable[Match]) -> list[Match]:

@@ -159,6 +159,7 @@ REFUSALS: dict[Language, dict[str, str]] = {
             "{name}의 윤곽 모델을 읽을 수 없습니다. 손상되었거나 다른 종류입니다. 다시 복사하거나 "
             "python -m finetune.segmenter로 학습해 주세요."
         ),
+        "checkpoint.broken_verifier": "{name}의 찾기용 가중치가 없거나 손상되었습니다. models/{name}를 다시 복사해 주세요.",
         "request.no_classifier": "분류기 없이 시작한 Hilum입니다. --classifier=none을 빼고 다시 시작해 주세요.",
         "request.no_evidence": "마지막 답은 근거 없이 나왔습니다. 근거를 켜고 다시 물어봐 주세요.",
         "request.report_format": "보고서는 {formats} 형식으로 저장합니다. 그 가운데 하나를 골라 주세요.",
@@ -168,6 +169,9 @@ REFUSALS: dict[Language, dict[str, str]] = {
         "checkpoint.broken_segmenter": (
             "The segmenter in {name} cannot be read: it is damaged, or of another kind. Copy it again, or train it with "
             "python -m finetune.segmenter."
+        ),
+        "checkpoint.broken_verifier": (
+            "The weights of the search in {name} are missing or damaged. Copy the folder models/{name} again."
         ),
         "request.no_classifier": "This Hilum was started without a classifier. Start it again without --classifier=none.",
         "request.no_evidence": "The last answer was given without evidence. Switch the evidence on and ask again.",

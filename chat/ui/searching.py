@@ -27,6 +27,7 @@ from chat.ui.pictures import Pyramid
 from chat.ui.stage_panel import stage
 from chat.ui.upload import take
 from vision.anomaly import inspect, remember
+from vision.evidence import CheckpointError
 from vision.study import StudyError, read_study
 from vision.tiling import cut
 
@@ -142,7 +143,7 @@ class Searching:
                 for _ in self._follow(lookup, f"{desk.session} page"):
                     yield search_panel.search(desk), gr.skip(), gr.skip()
             is_whole = not lookup.is_stopped
-        except EngineError as error:
+        except (EngineError, CheckpointError) as error:
             lookup.trouble = error
         except Exception as error:
             log_bug(error)
