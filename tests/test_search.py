@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.search_scenes import draw_case, draw_described
-from vision.edges import edges, foreground
+from vision.edges import CELL, STRIP, edges, foreground
 from vision.matching import SIZES, find_matches
 from vision.search import OVERLAP, Hit, detail, distinct, find_colour, merge, plan_search, shared, zoomed
 from vision.tiling import Box
@@ -69,8 +70,15 @@ def test_hits_that_overlap_become_the_best_of_them() -> None:
 
 def test_other_colours_and_inverted_light_leave_the_edges_what_they_were() -> None:
     rng = np.random.default_rng(1)
-    figure = np.kron(rng.random((1, 8, 8, 1)), np.ones((1, 8, 8, 3))).astype(np.float32)
-    assert np.allclose(edges(figure), edges(1 - figure), atol=0.05)
+    figure = np.kron(rng.integers(0, 256, (1, 8, 8, 1)), np.ones((1, 8, 8, 3))).astype(np.uint8)
+    assert np.allclose(edges(figure), edges(255 - figure), atol=0.05)
+
+
+def test_strips_leave_no_seams() -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (2, 3 * STRIP + 10, 50, 3), dtype=np.uint8)
+    moved = edges(picture[:, 2 * CELL :])
+    assert moved.shape == (2, 4, (3 * STRIP + 10) // CELL - 2, 50 // CELL)
+    assert torch.equal(edges(picture)[:, :, 4:], moved[:, :, 2:])
 
 
 def test_margins_and_bars_of_one_colour_are_cut_off_a_reference() -> None:

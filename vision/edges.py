@@ -19,23 +19,38 @@ from scipy import ndimage
 from torch.nn import functional
 
 CELL = 4
+STRIP = 8 * CELL
+"""Rows that are worked on at once: what they need on the way fits into the processor's cache."""
+
 NOISE = 0.02
 EDGE, ALIKE = 0.5, 0.7
 """The length from which on a cell shows an edge, and the cosine from which on two run alike."""
 
 
-def to_floats(image: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    return np.array(image.convert("RGB"))  # a copy, for torch may not have what cannot be written to
 
 
-def edges(pixels: NDArray[np.float32]) -> torch.Tensor:
-    """(n, height, width, 3) in [0, 1] -> (n, 4, height // CELL, width // CELL), each cell of about unit length.
+def edges(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """(n, height, width, 3) -> (n, 4, height // CELL, width // CELL), each cell of about unit length.
 
     The channels are the cosine and sine of twice and of four times the edge's angle, from the colour gradient's structure
     tensor (Di Zenzo 1986): a smooth stand-in for bins of unsigned directions.
     """
     image = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
+    height = image.shape[2]
+    strips = []
+    for top in range(0, height // CELL * CELL or height, STRIP):
+        bottom = min(height, top + STRIP)
+        within = image[:, :, max(0, top - 1) : bottom + 1].to(torch.float32, memory_format=torch.contiguous_format) / 255
+        strips.append(_directions(functional.pad(within, (1, 1, int(top == 0), int(bottom == height)), mode="replicate")))
+    cells = torch.cat(strips, 2)
+    energy = functional.avg_pool2d((cells**2).sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
+    return torch.as_tensor(cells / (energy.sqrt() + NOISE))
+
+
+def _directions(padded: torch.Tensor) -> torch.Tensor:
+    """(n, 3, 2 + height, 2 + width) in [0, 1] -> (n, 4, height // CELL, width // CELL), of any length."""
     dx, dy = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2], padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
     xx, yy, xy = (dx * dx).sum(1), (dy * dy).sum(1), (dx * dy).sum(1)
     power = xx + yy + 1e-9
@@ -43,9 +58,7 @@ def edges(pixels: NDArray[np.float32]) -> torch.Tensor:
     # A faint edge is one too, so its root counts; the grain of a photograph is none.
     weight = (power.sqrt() - NOISE).clamp(min=0).sqrt()
     harmonics = torch.stack([cosine, sine, 2 * cosine**2 - 1, 2 * cosine * sine], 1)
-    cells = functional.avg_pool2d(harmonics * weight[:, None], CELL)
-    energy = functional.avg_pool2d((cells**2).sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
-    return torch.as_tensor(cells / (energy.sqrt() + NOISE))
+    return functional.avg_pool2d(harmonics * weight[:, None], CELL)
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ def template(reference: Image.Image, longest: float, turn: float) -> Template:
     height = size[1] * np.cos(angle) + size[0] * np.sin(angle)
     columns, rows = ceil(width / CELL) + 1, ceil(height / CELL) + 1
     left, top = round(wide.width / 2 - columns * CELL / 2), round(wide.height / 2 - rows * CELL / 2)
-    cells = edges(to_floats(turned.crop((left, top, left + columns * CELL, top + rows * CELL)))[None])[0]
+    cells = edges(to_pixels(turned.crop((left, top, left + columns * CELL, top + rows * CELL)))[None])[0]
     strong = (cells**2).sum(0).numpy() > 0.1
     mask = ndimage.binary_fill_holes(ndimage.binary_dilation(strong))
     return Template(cells * torch.from_numpy(mask), torch.from_numpy(mask).float())

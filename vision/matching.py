@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from vision.edges import CELL, agree, correlate, edges, foreground, template, to_floats
+from vision.edges import CELL, agree, correlate, edges, foreground, template, to_pixels
 from vision.tiling import Box, plan_tiles
 from vision.verifier import SIDE, load_verifier
 
@@ -152,7 +152,7 @@ def _parts(image: Image.Image, scale: float, overlap: int) -> list[Box]:
 def _cells(image: Image.Image, part: Box, scale: float) -> torch.Tensor:
     size = (max(CELL, round(part.size[0] * scale)), max(CELL, round(part.size[1] * scale)))
     edge = (part.left, part.top, part.right, part.bottom)
-    return edges(to_floats(image.resize(size, Image.Resampling.BILINEAR, box=edge, reducing_gap=3))[None])
+    return edges(to_pixels(image.resize(size, Image.Resampling.BILINEAR, box=edge, reducing_gap=3))[None])
 
 
 def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> list[Match]:
@@ -167,7 +167,7 @@ def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> 
         length = max(match.box.size)
         reach = length * side / FINE / 2
         x, y = _centre(match.box)
-        crops.append(to_floats(_cut(image, (x - reach, y - reach, x + reach, y + reach), side)))
+        crops.append(to_pixels(_cut(image, (x - reach, y - reach, x + reach, y + reach), side)))
         scales.append(length / FINE)
     better = []
     for start in range(0, len(crops), 16):
