@@ -71,8 +71,13 @@ def draw(out: Path, recipe: Recipe) -> dict[str, Drawn]:
     wanted = [(kind, first) for kind in KINDS for first in range(0, getattr(recipe, kind), CHUNK)]
     files = [folder / f"{kind}-{first}.npz" for kind, first in wanted]
     jobs = [(file, *which, recipe) for file, which in zip(files, wanted, strict=True) if not file.exists()]
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        list(tqdm(pool.map(_draw_chunk, *zip(*jobs, strict=True)) if jobs else (), "drawing", len(jobs), disable=None))
+    cores = os.cpu_count() or 1
+    if len(jobs) <= cores:  # a pool takes longer to start than so few take to draw
+        for job in jobs:
+            _draw_chunk(*job)
+    else:
+        with ProcessPoolExecutor(cores, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            list(tqdm(pool.map(_draw_chunk, *zip(*jobs, strict=True)), "drawing", len(jobs), disable=None))
     found = {}
     for kind in KINDS:
         parts = [np.load(file) for file, which in zip(files, wanted, strict=True) if which[0] == kind]
@@ -81,7 +86,6 @@ def draw(out: Path, recipe: Recipe) -> dict[str, Drawn]:
 
 
 def _draw_chunk(file: Path, kind: str, first: int, recipe: Recipe) -> None:
-    torch.set_num_threads(1)
     drawn: list[tuple[Pair, int]] = []
     for number in range(first, min(first + CHUNK, getattr(recipe, kind))):
         rng = np.random.default_rng([recipe.seed, list(KINDS).index(kind), number])

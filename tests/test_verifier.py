@@ -1,6 +1,7 @@
 """The verifier: the same thing is told from others, whatever its colours; and how it is taught."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,16 @@ from vision.search import shared
 from vision.tiling import Box
 from vision.verifier import SIDE, WEIGHTS, Verifier, as_tensor, load_verifier
 
-SMALL = ("--laid", "22", "--hunted", "22", "--steps", "4", "--batch", "16")
+SMALL = Recipe(laid=11, hunted=11, steps=4, batch=16)
+FLAGS = [word for name in ("laid", "hunted", "steps", "batch") for word in (f"--{name}", str(getattr(SMALL, name)))]
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a whole run of the command leaves, with few drawings and steps."""
+    folder = tmp_path_factory.mktemp("taught")
+    assert verifier.main(["--out", str(folder), *FLAGS]) == 0
+    return folder
 
 
 def test_it_tells_things_that_it_has_not_seen() -> None:
@@ -98,26 +108,36 @@ def test_a_pair_is_varied_together_but_coloured_apart() -> None:
     assert not torch.allclose(references, places, atol=0.2)
 
 
-def test_the_command_teaches_measures_and_installs_and_goes_on_without_drawing_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_goes_on_without_drawing_again_measures_and_installs(
+    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--out", str(tmp_path / "run"), "--install", str(tmp_path / "kept"), *SMALL]
-    assert verifier.main(command) == 0
+    drawn = {path: path.stat().st_mtime_ns for path in (taught / "pairs").iterdir()}
+    assert verifier.main(["--out", str(taught), "--install", str(tmp_path / "kept"), *FLAGS]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"laid", "hunted"} and all(0 <= each["auc"] <= 1 for each in found.values())
-    drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "pairs").iterdir()}
-    first = (tmp_path / "kept" / WEIGHTS).read_bytes()
+    assert drawn == {path: path.stat().st_mtime_ns for path in (taught / "pairs").iterdir()}
+    assert (tmp_path / "kept" / WEIGHTS).read_bytes() == (taught / WEIGHTS).read_bytes()
     assert len(load_verifier(tmp_path / "kept").compare([(Image.new("RGB", (SIDE, SIDE)),) * 2])) == 1
-    assert verifier.main(command) == 0
-    assert drawn == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "pairs").iterdir()}
-    assert (tmp_path / "kept" / WEIGHTS).read_bytes() == first
-    assert verifier.main(["--out", str(tmp_path / "few"), "--laid", "1", "--hunted", "1"]) == 2
-    assert "too few drawings" in capsys.readouterr().err
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(laid=22, hunted=22, steps=6, batch=16)
-    drawn = verifier.draw(tmp_path, recipe)
+@pytest.mark.slow
+def test_many_drawings_are_shared_out_among_the_cores_and_stay_the_same(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifier.os, "cpu_count", lambda: 1)
+    shared_out = verifier.draw(tmp_path, SMALL)
+    for kind, drawn in verifier.draw(taught, SMALL).items():
+        assert np.array_equal(drawn.places, shared_out[kind].places) and np.array_equal(drawn.same, shared_out[kind].same)
+
+
+def test_too_few_drawings_are_refused_before_anything_is_taught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verifier.main(["--out", str(tmp_path), "--laid", "1", "--hunted", "1"]) == 2
+    assert "too few drawings" in capsys.readouterr().err and not (tmp_path / WEIGHTS).exists()
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(SMALL, steps=6)
+    drawn = verifier.draw(taught, recipe)
     (tmp_path / "whole").mkdir()
     whole = Training(drawn, recipe, tmp_path / "whole").run()
     monkeypatch.setattr(verifier, "KEEP_EVERY", 2)
