@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from vision.search import shared
 from vision.tiling import Box
 
 KINDS = 40
@@ -61,7 +62,7 @@ def draw_case(rng: Random, size: tuple[int, int], present: bool, density: float 
         sprite = _flat(one, float(rng.uniform(30, 120)), float(rng.uniform(-25, 25)))
         left, top = (int(rng.integers(0, max(1, side - part))) for side, part in zip(size, sprite.size, strict=True))
         box = Box(left, top, left + sprite.width, top + sprite.height)
-        if not any(_touch(box, other) for other in taken):
+        if not any(shared(box, other) for other in taken):
             image.paste(sprite, (left, top), sprite)
             taken.append(box)
     reference = _shaded(_recoloured(wanted, rng), length * float(np.exp2(rng.uniform(-1, 1))), rng, not covered)
@@ -192,11 +193,6 @@ def _ground(rng: Random, size: tuple[int, int]) -> Image.Image:
     return Image.blend(ground, tiled.convert("RGB"), 0.06)
 
 
-def _touch(one: Box, other: Box) -> bool:
-    apart = one.right <= other.left or other.right <= one.left or one.bottom <= other.top or other.bottom <= one.top
-    return not apart
-
-
 COLOURS = {
     "red": (205, 38, 44),
     "green": (44, 142, 70),
@@ -223,7 +219,7 @@ def draw_described(
         sprite = _flat(_tinted(plain, rng), float(rng.uniform(30, 120)), float(rng.uniform(-15, 15)))
         left, top = (int(rng.integers(0, side - part)) for side, part in zip(size, sprite.size, strict=True))
         box = Box(left, top, left + sprite.width, top + sprite.height)
-        if not any(_touch(box, other) for other in taken):
+        if not any(shared(box, other) for other in taken):
             image.paste(sprite, (left, top), sprite)
             taken.append(box)
             target = box if present and not number else target

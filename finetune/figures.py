@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from finetune.easel import Easel, Rgb, paint_paper
 from finetune.exchange import Random
-from finetune.outlines import SHAPES, blot, outline
+from finetune.outlines import SHAPES, blot, outline, turned
 
 Part = tuple[NDArray[np.float64], Rgb]
 
@@ -25,12 +25,11 @@ class Figure:
 
     def painted(self, extent: int, degrees: float, paints: Sequence[Rgb]) -> Image.Image:
         """RGBA, `extent` pixels long, turned clockwise and in these colours."""
-        a = np.deg2rad(degrees)
-        turned = [points @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]) for points, _ in self.parts]
-        low, high = np.concatenate(turned).min(0), np.concatenate(turned).max(0)
+        parts = [turned(points, degrees) for points, _ in self.parts]
+        low, high = np.concatenate(parts).min(0), np.concatenate(parts).max(0)
         scale = 2 * extent / (high - low).max()
         image = Image.new("RGBA", (*np.ceil((high - low) * scale / 2).astype(int) * 2,))
-        for points, paint in zip(turned, paints, strict=True):
+        for points, paint in zip(parts, paints, strict=True):
             ImageDraw.Draw(image).polygon([tuple(p) for p in ((points - low) * scale).tolist()], fill=(*paint, 255))
         return image.reduce(2)
 
@@ -59,7 +58,7 @@ def draw_hunt(rng: Random) -> tuple[Image.Image, Image.Image, Image.Image, bool]
     for other in others:
         _put(easel, other, int(rng.uniform(0.18, 0.5) * side), 25.0, 0)
     fresh = rng.random() < 0.5
-    paints = [_colour(rng) if fresh else _near(rng, paint, 45) for _, paint in wanted.parts]
+    paints = [_colour(rng) if fresh else near(rng, paint, 45) for _, paint in wanted.parts]
     sprite = wanted.painted(int(rng.uniform(60, 260)), float(rng.uniform(-20, 20)), paints)
     margin = max(2, int(0.1 * max(sprite.size)))
     shown = Image.new("RGB", (sprite.width + 2 * margin, sprite.height + 2 * margin), _colour(rng))
@@ -69,7 +68,7 @@ def draw_hunt(rng: Random) -> tuple[Image.Image, Image.Image, Image.Image, bool]
 
 def _put(easel: Easel, figure: Figure, extent: int, turn: float, value: int) -> bool:
     """Whether it found a place; it is marked with `value` in the index."""
-    paints = [_near(easel.rng, paint, 20) for _, paint in figure.parts]
+    paints = [near(easel.rng, paint, 20) for _, paint in figure.parts]
     sprite = figure.painted(extent, float(easel.rng.uniform(-turn, turn)), paints)
     place = easel.find_place(*sprite.size)
     if place is None:
@@ -85,7 +84,8 @@ def _part(rng: Random, scale: float) -> NDArray[np.float64]:
     return np.asarray((points - points.max(0) / 2) * 2 * scale * (1, rng.uniform(0.5, 1)))
 
 
-def _near(rng: Random, paint: Rgb, reach: int) -> Rgb:
+def near(rng: Random, paint: Rgb, reach: int) -> Rgb:
+    """A paint of which each channel is up to `reach` levels away."""
     r, g, b = np.clip(np.add(paint, rng.integers(-reach, reach + 1, 3)), 0, 255).tolist()
     return r, g, b
 

@@ -49,6 +49,12 @@ def outline(kind: str, degrees: float) -> np.ndarray:
     return _framed(np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1))
 
 
+def turned(points: np.ndarray, degrees: float) -> np.ndarray:
+    """Points (n, 2) turned about the origin, clockwise where y points down."""
+    a = np.deg2rad(degrees)
+    return np.asarray(points @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]))
+
+
 def blot(rng: np.random.Generator) -> np.ndarray:
     """A shape without a name, jagged or round, framed as by `outline`."""
     if rng.random() < 0.5:

@@ -13,11 +13,13 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from finetune.easel import Rgb
 from finetune.exchange import Random
+from finetune.figures import near
 from finetune.oddities import draw_oddity
-from finetune.outlines import SHAPES, blot, outline
+from finetune.outlines import SHAPES, blot, outline, turned
 from finetune.textures import colour
 from vision.edges import foreground
 from vision.matching import FINE_TURNS, Match, find_matches, lay_over
+from vision.search import shared
 from vision.tiling import Box
 
 Points = NDArray[np.float64]
@@ -72,12 +74,12 @@ def draw_laid(rng: Random) -> list[Pair]:
     pairs = list[Pair]()
     for other in (thing, invent(rng, thing.body), invent(rng), invent(rng)):
         is_same = other is thing
-        turned = float(rng.uniform(-4, 4) if is_same else rng.uniform(-25, 25))
-        sprite = _painted(rng, other, length, turned, paints if is_same else _paints(rng), manner)
+        tilt = float(rng.uniform(-4, 4) if is_same else rng.uniform(-25, 25))
+        sprite = _painted(rng, other, length, tilt, paints if is_same else _paints(rng), manner)
         image = _crowded(rng, sprite, int(3 * length), length, manner, is_same and covered)
         middle = np.array(image.size) / 2 + rng.normal(0, 0.03, 2) * length
         long = (max(cut.size) / share if is_same else length * rng.uniform(0.8, 1.2)) * np.exp(rng.normal(0, 0.05))
-        turn = FINE_TURNS[int(np.abs(np.array(FINE_TURNS) - (degrees - turned + rng.normal(0, 3))).argmin())]
+        turn = FINE_TURNS[int(np.abs(np.array(FINE_TURNS) - (degrees - tilt + rng.normal(0, 3))).argmin())]
         size = np.divide(cut.size, max(cut.size)) * long
         box = Box(*map(round, (*(middle - size / 2), *(middle + size / 2))))
         pairs.append((*lay_over(image, cut, Match(box, 1.0, turn=turn)), is_same))
@@ -154,15 +156,11 @@ def _place(rng: Random, image: Image.Image, sprite: Image.Image, taken: list[Box
     for _ in range(4):
         left, top = (int(rng.integers(max(1, whole - part))) for whole, part in zip(image.size, sprite.size, strict=True))
         box = Box(left, top, left + sprite.width, top + sprite.height)
-        if not any(_touch(box, other) for other in taken):
+        if not any(shared(box, other) for other in taken):
             image.paste(_covered(rng, sprite.convert("RGB")) if is_covered else sprite, (left, top), sprite)
             taken.append(box)
             return box
     return None
-
-
-def _touch(one: Box, other: Box) -> bool:
-    return one.left < other.right and other.left < one.right and one.top < other.bottom and other.top < one.bottom
 
 
 def _is_at(box: Box, target: Box) -> bool:
@@ -173,13 +171,7 @@ def _is_at(box: Box, target: Box) -> bool:
 def _part(rng: Random, scale: float) -> Points:
     """A blot or a shape, stretched, turned, about the origin."""
     points = blot(rng) if rng.random() < 0.5 else outline(SHAPES[int(rng.integers(len(SHAPES)))], float(rng.uniform(0, 360)))
-    return _turned((points - points.max(0) / 2) * 2 * scale * (1, rng.uniform(0.45, 1)), float(rng.uniform(0, 360)))
-
-
-def _turned(points: Points, degrees: float) -> Points:
-    """Turned clockwise where y points down."""
-    a = np.deg2rad(degrees)
-    return np.asarray(points @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]))
+    return turned((points - points.max(0) / 2) * 2 * scale * (1, rng.uniform(0.45, 1)), float(rng.uniform(0, 360)))
 
 
 def _odd(rng: Random) -> int:
@@ -203,12 +195,12 @@ def _manner(rng: Random) -> Manner:
 
 def _painted(rng: Random, thing: Thing, length: float, degrees: float, paints: Sequence[Rgb], manner: Manner) -> Image.Image:
     """RGBA, the longer side `length` pixels, turned clockwise."""
-    turned = [_turned(points, degrees) for points, _ in thing.parts]
-    low, high = np.concatenate(turned).min(0), np.concatenate(turned).max(0)
+    parts = [turned(points, degrees) for points, _ in thing.parts]
+    low, high = np.concatenate(parts).min(0), np.concatenate(parts).max(0)
     scale = FINER * length / float((high - low).max())
     image = Image.new("RGBA", (*((np.ceil((high - low) * scale / FINER).astype(int) + 2) * FINER).tolist(),))
     pen, width = ImageDraw.Draw(image), max(2, round(FINER * max(0.9, manner.line * length)))
-    for points, (_, number) in zip(turned, thing.parts, strict=True):
+    for points, (_, number) in zip(parts, thing.parts, strict=True):
         corners = [(FINER + x, FINER + y) for x, y in ((points - low) * scale).tolist()]
         pen.polygon(corners, fill=(*paints[number], 255))
         if manner.line:
@@ -264,13 +256,9 @@ def _paints(rng: Random) -> list[Rgb]:
 
 
 def _near(rng: Random, paints: Sequence[Rgb]) -> list[Rgb]:
-    return [_clipped(np.add(paint, rng.integers(-20, 21, 3))) for paint in paints]
+    return [near(rng, paint, 20) for paint in paints]
 
 
 def _cast(rng: Random, paints: Sequence[Rgb]) -> list[Rgb]:
-    return [_clipped(np.multiply(paint, rng.uniform(0.6, 1.4, 3))) for paint in paints]
-
-
-def _clipped(levels: NDArray[np.float64]) -> Rgb:
-    r, g, b = np.clip(levels, 0, 255).astype(int).tolist()
-    return r, g, b
+    casts = [np.clip(np.multiply(paint, rng.uniform(0.6, 1.4, 3)), 0, 255).astype(int).tolist() for paint in paints]
+    return [(r, g, b) for r, g, b in casts]

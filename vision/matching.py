@@ -164,11 +164,8 @@ def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> 
     first = side // CELL // 2 - REACH
     crops, scales = [], []
     for match in matches:
-        length = max(match.box.size)
-        reach = length * side / FINE / 2
-        x, y = _centre(match.box)
-        crops.append(to_pixels(_cut(image, (x - reach, y - reach, x + reach, y + reach), side)))
-        scales.append(length / FINE)
+        crops.append(to_pixels(_around(image, match, side, FINE)))
+        scales.append(max(match.box.size) / FINE)
     better = []
     for start in range(0, len(crops), 16):
         cells = edges(np.stack(crops[start : start + 16]))
@@ -204,9 +201,7 @@ def lay_over(image: Image.Image, thing: Image.Image, match: Match) -> tuple[Imag
     ground = tuple(int(level) for level in np.median(border, axis=0))
     shown = Image.new("RGB", (SIDE, SIDE), ground)
     shown.paste(small, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
-    reach = max(match.box.size) * SIDE / longest / 2
-    x, y = _centre(match.box)
-    place = _cut(image, (x - reach, y - reach, x + reach, y + reach), SIDE).convert("RGB")
+    place = _around(image, match, SIDE, longest).convert("RGB")
     return shown.rotate(match.turn, Image.Resampling.BICUBIC, fillcolor=ground), place
 
 
@@ -221,6 +216,13 @@ def _apart(matches: Iterable[Match]) -> list[Match]:
             kept.append(match)
             centres, reaches = np.vstack([centres, centre]), np.append(reaches, max(match.box.size) / 2)
     return kept
+
+
+def _around(image: Image.Image, match: Match, side: int, longest: float) -> Image.Image:
+    """The square of `side` pixels about a match in which its longer side takes `longest`."""
+    reach = max(match.box.size) * side / longest / 2
+    x, y = _centre(match.box)
+    return _cut(image, (x - reach, y - reach, x + reach, y + reach), side)
 
 
 def _cut(image: Image.Image, edges: tuple[float, float, float, float], side: int) -> Image.Image:
