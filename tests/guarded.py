@@ -76,8 +76,8 @@ def deaf(argument: int, admit: guard.Admit) -> None:
 
 def lie(argument: int, admit: guard.Admit) -> None:
     """From here on the child is somebody else's."""
-    send = guard._send
-    guard._send = lambda shared, pipe, line, buffers: send(shared, pipe, LIES[argument], [])
+    line = guard._line
+    guard._line = lambda *words: line(*LIES[argument])
 
 
 def look(argument: int, admit: guard.Admit) -> dict[str, Any]:

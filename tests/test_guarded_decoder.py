@@ -23,7 +23,7 @@ from vision.study import Study, StudyError, read_study, read_trusted
 
 ROOT = Path(__file__).parents[1]
 TASK = "tests.guarded:behave"
-linux = pytest.mark.skipif(sys.platform != "linux", reason="Where there is no memfd or no /proc, less is promised.")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Where there is no /proc, less is promised.")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_a_file_may_take_what_its_header_declares(guards: Pool) -> None:
 
 @pytest.mark.parametrize("lie", range(5))
 def test_a_child_that_was_taken_over_can_only_give_numbers(lie: int, guards: Pool) -> None:
-    with pytest.raises(GuardError):
-        ask(guards, "lie", lie)
+    with pytest.raises((GuardError, TimeoutError)):  # who gives less than it said is waited for
+        ask(guards, "lie", lie, seconds=2)
     assert pid(guards)
 
 
@@ -136,16 +136,7 @@ def test_a_child_inherits_no_secret_and_no_file(monkeypatch: pytest.MonkeyPatch,
         os.set_inheritable(file.fileno(), True)
         seen = ask(Pool(TASK), "look")
     assert "sk-secret" not in str(seen["environ"]) and "HOME" not in str(seen["environ"])
-    assert [file for file in seen["files"] if not file.startswith(("pipe:", "/memfd:", "/proc/"))] == []  # type: ignore[attr-defined]
-
-
-def test_without_memfd_the_pipe_brings_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "memfd_create", raising=False)
-    bare = Pool("vision.decode:answer")
-    data = png(64, 48)
-    told, (pixels, values) = bare.run(data, 10_000, 1 << 20, 60)
-    assert (pixels == np.asarray(read_trusted(data).image)[..., 0]).all() and (values == pixels).all()
-    assert bare.run(data, 10_000, 1 << 20, 60)[0] == told
+    assert [file for file in seen["files"] if not file.startswith(("pipe:", "/proc/"))] == []  # type: ignore[attr-defined]
 
 
 def run(code: str, *, ends: int = 0) -> list[str]:

@@ -4,13 +4,14 @@ Knows the parts of a Study. Does not know file formats, processes or limits.
 """
 
 import os
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
 
-from vision.guard import Admit, Answer, Pool
+from vision.guard import Admit, Pool, Streamed
 from vision.header import TERMS
 from vision.study import Study, StudyError, read_trusted
 from vision.windowing import Lut, Raw
@@ -40,11 +41,10 @@ def decode(data: bytes, max_pixels: int) -> Study:
         raise ValueError("The child speaks.")
     lut = Lut(entries=arrays[2], **told["lut"]) if told["lut"] else None
     raw = Raw(arrays[1], lut=lut, **_restored(told["raw"])) if told["raw"] else None
-    image = Image.fromarray(arrays[0])
-    return Study(image if image.mode == "RGB" else image.convert("RGB"), raw=raw, **_restored(told["study"]))
+    return Study(_image(arrays[0]), raw=raw, **_restored(told["study"]))
 
 
-def answer(data: bytes, max_pixels: int, admit: Admit) -> Answer:
+def answer(data: bytes, max_pixels: int, admit: Admit) -> tuple[dict[str, Any], list[NDArray[Any] | Streamed]]:
     """What a child does: the parts of a study, or the error that says why there is none."""
     from vision import dicom as dicom  # here, for a parent needs neither
     from vision import raster as raster
@@ -54,10 +54,26 @@ def answer(data: bytes, max_pixels: int, admit: Admit) -> Answer:
     except StudyError as error:
         return {"refused": {"reason": error.reason, "message": str(error), "fields": error.fields}}, []
     raw, lut = study.raw, study.raw.lut if study.raw else None
-    arrays: list[Any] = [study.image.getchannel(0), raw.values] if raw else [study.image]  # with values it is grey
+    grey = study.image.getchannel(0) if raw else None  # with values it is grey
+    arrays: list[NDArray[Any] | Streamed] = [_pixels(grey or study.image)]
+    arrays += [raw.values] if raw else []
     arrays += [lut.entries] if lut else []
-    told = {"study": _plain(study), "raw": _plain(raw), "lut": _plain(lut)}
-    return told, [np.asarray(array) for array in arrays]
+    return {"study": _plain(study), "raw": _plain(raw), "lut": _plain(lut)}, arrays
+
+
+def _pixels(image: Image.Image) -> Streamed:
+    """The pixels as Pillow holds them, colours in four bytes each: nobody has to pack or to unpack them."""
+    depth, layout = ((), "L") if image.mode == "L" else ((4,), "RGBX")
+    tile = ImageFile._Tile("raw", (0, 0, *image.size), 0, (layout, 0, 1))
+    return Streamed(np.dtype("u1"), (image.height, image.width, *depth), partial(ImageFile._save, image, tile=[tile]))
+
+
+def _image(pixels: NDArray[Any]) -> Image.Image:
+    """What `_pixels` gave."""
+    if pixels.ndim != 3:
+        return Image.fromarray(pixels).convert("RGB")
+    height, width, _ = pixels.shape
+    return Image.frombytes("RGB", (width, height), pixels, "raw", "RGBX", 0, 1)
 
 
 def _plain(part: Study | Raw | Lut | None) -> dict[str, Any] | None:

@@ -1,9 +1,10 @@
 """The guard: a pool of child processes that run one function on untrusted bytes, within memory, computing time and a deadline.
 
-Knows processes, limits and shared memory. Does not know what is decoded. A child inherits no open file, and no environment but
-where libraries lie; its arrays come back through memory without a name (memfd), of which a killed process leaves nothing. What
-a system lacks does not hold there: macOS bounds no memory, Windows only the pool's own deadline, and without memfd a pipe
-brings the arrays. A decoder that crashes takes only its child with it everywhere.
+Knows processes, limits and pipes. Does not know what is decoded. A child inherits no open file, and no environment but where
+libraries lie. Its arrays come back through a pipe, of which a killed process leaves nothing: the child packs what is large
+piece by piece while its parent reads the piece before, where shared memory would wait for the whole. What a system lacks does
+not hold there: macOS bounds no memory, Windows only the pool's own deadline. A decoder that crashes takes only its child with
+it everywhere.
 """
 
 import atexit
@@ -13,8 +14,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -31,6 +33,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 Answer = tuple[dict[str, Any], list[NDArray[Any]]]
+"""Plain values, which JSON knows, and arrays."""
 Admit = Callable[[int], None]
 """What a guarded function calls with the number of samples that a header declares, before it decodes them."""
 
@@ -38,7 +41,7 @@ MEMORY, BYTES_PER_SAMPLE, BYTES_PER_BYTE = 1 << 30, 24, 6
 SECONDS, SAMPLES_PER_SECOND, PATIENCE = 3, 10_000_000, 3
 """What any file may take, and more for each sample and byte; by the clock PATIENCE times as long, for a busy machine."""
 
-_START = "import sys; from vision.guard import serve; serve(sys.argv[1], int(sys.argv[2]))"
+_START = "import sys; from vision.guard import serve; serve(sys.argv[1])"
 _NO_MEMORY = 3
 
 
@@ -46,8 +49,20 @@ class GuardError(Exception):
     """The child failed or crashed."""
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """An array of a child's answer that is never whole in memory: `write` gives its bytes to a file, in C order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    write: Callable[[IO[bytes]], object]
+
+
+Work = Callable[[bytes, int, Admit], tuple[dict[str, Any], Sequence[NDArray[Any] | Streamed]]]
+
+
 class Pool:
-    """At most `most` children for the task "module:function", `function(data, argument, admit) -> Answer`.
+    """At most `most` children for the task "module:function", whose function is a `Work(data, argument, admit)`.
 
     They start when they are needed, with a call on no data; stay warm; and are replaced when they die, hang or have served
     `serves` requests.
@@ -93,25 +108,21 @@ class _Child:
     """One process and what it is reached by. It ends when its parent does: nobody else holds its standard input."""
 
     def __init__(self, task: str) -> None:
-        self.served, self.is_late, self.shared = 0, False, -1
+        self.served, self.is_late = 0, False
         path = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
         alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a pool reserves memory for each thread
         alone |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # 12 MP touch 12,000 small pages per copy, or 24 large ones
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
         try:
-            if hasattr(os, "memfd_create"):
-                self.shared = os.memfd_create("hilum")
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-B", "-c", _START, task, str(self.shared)],
+                [sys.executable, "-P", "-B", "-c", _START, task],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pass_fds=[self.shared] if self.shared >= 0 else [],
                 env=alone | kept | {"PYTHONPATH": os.pathsep.join(path)},
                 start_new_session=True,  # Ctrl-C is for the parent
             )
         except OSError as error:  # no more processes, files or memory
-            self._forget()
             raise MemoryError("No child can be started.") from error
         self.requests, self.answers = cast("IO[bytes]", self.process.stdin), cast("IO[bytes]", self.process.stdout)
         atexit.register(self.close)
@@ -124,12 +135,6 @@ class _Child:
         self.answers.close()
         with suppress(BrokenPipeError):  # what it did not take is lost
             self.requests.close()
-        self._forget()
-
-    def _forget(self) -> None:
-        if self.shared >= 0:
-            os.close(self.shared)
-        self.shared = -1
 
     def run(self, data: bytes, argument: int, most_bytes: int, seconds: float) -> Answer:
         self.served += 1
@@ -137,7 +142,8 @@ class _Child:
         timer.daemon = True
         timer.start()
         try:
-            _send(self.shared, self.requests, [len(data), argument], [data])
+            self.requests.writelines([_line(len(data), argument), data])
+            self.requests.flush()
             return self._answer(most_bytes)
         except (OSError, ValueError, TypeError) as error:
             raise self._failure() from error
@@ -152,7 +158,8 @@ class _Child:
         if total > most_bytes or any(kind.kind not in "uif" for kind in kinds):
             raise ValueError("The answer is too large, or holds more than numbers.")
         arrays = [np.empty(shape, kind) for kind, (_, shape) in zip(kinds, shapes, strict=True)]
-        _fill(self.shared, self.answers, arrays)
+        if [self.answers.readinto(array) for array in arrays] != [array.nbytes for array in arrays]:  # type: ignore[attr-defined]
+            raise ValueError("The bytes break off.")
         return told, arrays
 
     def _end_late(self) -> None:
@@ -171,53 +178,35 @@ class _Child:
         return GuardError(f"The child ended with {code}.")
 
 
-def serve(task: str, shared: int) -> None:
-    """The life of a child: one request after the other, until nobody is left to ask. `shared` is its memfd, or -1."""
+def serve(task: str) -> None:
+    """The life of a child: one request after the other, until nobody is left to ask."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a C library prints is not an answer
     _bound("RLIMIT_CORE", 0)
     module, _, function = task.partition(":")
-    work = getattr(import_module(module), function)
+    work: Work = getattr(import_module(module), function)
     work(b"", 0, lambda samples: None)  # imports what it needs, which is no file's time
     while line := requests.readline():
         size, argument = json.loads(line)
         try:
             _admit(0, size)
-            data = bytearray(size)
-            _fill(shared, requests, [data])
-            told, arrays = work(bytes(data), argument, lambda samples, size=size: _admit(samples, size))
-            arrays = [np.ascontiguousarray(array) for array in arrays]
-            _send(shared, answers, [told, [(array.dtype.str, array.shape) for array in arrays]], arrays)
+            data = requests.read(size)
+            told, arrays = work(data, argument, lambda samples, size=size: _admit(samples, size))  # type: ignore[misc]
+            answers.write(_line(told, [(array.dtype.str, array.shape) for array in arrays]))
+            for array in arrays:
+                if isinstance(array, Streamed):
+                    array.write(answers)
+                else:
+                    answers.write(np.ascontiguousarray(array).data)
+            answers.flush()
         except MemoryError:
             os._exit(_NO_MEMORY)
         _alarm(0)
         del data, told, arrays
 
 
-def _send(shared: int, pipe: IO[bytes], line: list[Any], buffers: list[Any]) -> None:
-    """A line through the pipe; bytes and arrays through the memory, before it, or where there is none through the pipe too."""
-    if shared >= 0:
-        os.lseek(shared, 0, os.SEEK_SET)
-        with open(shared, "wb", closefd=False) as memory:
-            memory.writelines(buffers)
-        buffers = []
-    pipe.writelines([json.dumps(line).encode() + b"\n", *buffers])
-    pipe.flush()
-
-
-def _fill(shared: int, pipe: Any, buffers: list[Any]) -> None:
-    """Fills buffers with what was sent beside a line, and leaves nothing of it in the memory. Raises ValueError for less.
-
-    The memory is read and not mapped: who maps what another process shortens is ended by the system.
-    """
-    if shared >= 0:
-        os.lseek(shared, 0, os.SEEK_SET)
-    with open(shared, "rb", closefd=False) if shared >= 0 else nullcontext(pipe) as source:
-        filled = [source.readinto(buffer) for buffer in buffers]
-    if shared >= 0:
-        os.truncate(shared, 0)
-    if filled != [memoryview(buffer).nbytes for buffer in buffers]:
-        raise ValueError("The bytes break off.")
+def _line(*words: Any) -> bytes:
+    return json.dumps(words).encode() + b"\n"
 
 
 def _admit(samples: int, size: int) -> None:
