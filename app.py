@@ -234,7 +234,7 @@ def serve(settings: Settings) -> None:
     check_port(settings.listen, settings.port)
     try:
         with open_vault():
-            assistant = open_assistant(settings)
+            assistant = open_assistant(settings, offers=True)
             url = _open_page(settings, assistant, access)
             print(f"Hilum is ready: {url}", flush=True)
             if assistant.examiner:

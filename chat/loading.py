@@ -26,11 +26,29 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 
 
-def open_assistant(settings: Settings) -> Assistant:
-    """All that answers, as the settings ask for it. Raises EngineError and CheckpointError."""
-    engine, base = open_engines(settings, Path(settings.adapter) if settings.adapter else None)
+def open_assistant(settings: Settings, offers: bool = False) -> Assistant:
+    """All that answers, as the settings ask for it. Raises EngineError and CheckpointError.
+
+    With `offers` an adapter that is installed beside the model is there too, and the base goes first.
+    """
+    named = named_adapter(settings)
+    engine, base = open_engines(settings, named or (_installed_adapter(settings) if offers else None))
     parts = (engine.input_side, open_writer(settings), open_examiner(settings))
-    return Paired(engine, base, *parts) if base else Assistant(engine, *parts)
+    return Paired(engine, base, *parts, leads=named is not None) if base else Assistant(engine, *parts)
+
+
+def named_adapter(settings: Settings) -> Path | None:
+    """The folder of the adapter that the settings name."""
+    return None if settings.adapter in ("auto", "none") else Path(settings.adapter)
+
+
+def _installed_adapter(settings: Settings) -> Path | None:
+    """The folder MODEL-radiology beside the model's own, where `finetune.teach --install` has left one."""
+    if settings.adapter == "none" or is_address(settings.model):
+        return None
+    folder = find_checkpoint(settings).resolve()
+    beside = folder.with_name(f"{folder.name}-radiology")
+    return beside if (beside / "adapter_config.json").is_file() else None
 
 
 def open_engine(settings: Settings, adapter: Path | None = None) -> "LocalEngine | RemoteEngine":
@@ -100,8 +118,8 @@ def weights_in_use(settings: Settings, assistant: Assistant) -> list[Weights]:
     found = [Weights(engine.name)] if is_address(settings.model) else hashed(engine.name, find_checkpoint(settings))
     if settings.writer and writer:
         found += [Weights(writer.name)] if is_address(settings.writer) else hashed(writer.name, Path(settings.writer))
-    if settings.adapter:
-        found += hashed(engine.name, Path(settings.adapter))
+    if adapter := named_adapter(settings):
+        found += hashed(engine.name, adapter)
     return found + ([Weights(*named) for named in examiner.weights] if examiner else [])
 
 

@@ -69,7 +69,10 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="where the model runs")
     four_bit: bool | None = Field(None, description="load in 4 bits; by default only where it helps")
-    adapter: str | None = Field(None, description="a folder with an adapter of that model, as finetune.lora writes it")
+    adapter: str = Field(
+        "auto",
+        description="folder of an adapter of the model; auto: the page offers MODEL-radiology, if it is beside; none: without",
+    )
     language: Literal["auto", "ko", "en"] = Field("auto", description="language of the page; auto follows the browser")
     turns: int = Field(DEFAULT_TURNS, ge=1, le=MOST_TURNS, description="earlier turns that the model sees")
     max_pixels: int = Field(200_000_000, ge=1, description="largest image that is read; larger ones are refused")

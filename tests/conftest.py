@@ -12,6 +12,7 @@ from typing import Any
 for name in [name for name in os.environ if name.startswith("HILUM_")]:
     del os.environ[name]  # a person's own settings are not what is tested
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the other cores have a browser, a server or the other half of the tests
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 

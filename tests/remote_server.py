@@ -46,7 +46,7 @@ def transformers_serve(checkpoint: Path) -> Iterator[Served]:
     command = [sys.executable, __file__, str(count_file), "serve", str(checkpoint), "--host", "127.0.0.1"]
     command += ["--port", str(port), "--device", "cpu", "--dtype", "float32", "--log-level", "error"]
     command += ["--chat-template-kwargs", '{"embedded": true}']
-    own = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    own = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     log = count_file.with_suffix(".log")
     with log.open("wb") as out, subprocess.Popen(command, env=own, stdout=out, stderr=out) as process:
         try:

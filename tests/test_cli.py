@@ -34,7 +34,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "app.py", *map(str, arguments)]
-    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    own = {**os.environ, **environment}
     return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -106,7 +106,7 @@ def test_serving_shares_nothing_logs_nothing_private_and_leaves_no_folder(checkp
     wishes = {"GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ALLOWED_PATHS": "/", "TMPDIR": str(tmp_path)}
     port = free_port()
     command = [sys.executable, "app.py", "--port", str(port), "--model", str(checkpoint)]
-    own = {**os.environ, "OMP_NUM_THREADS": "1", **wishes}
+    own = {**os.environ, **wishes}
     with subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None and server.stderr is not None
         said = server.stdout.readline()

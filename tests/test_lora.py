@@ -1,7 +1,6 @@
 """LoRA: what is read is what is served, what is learnt is what was meant, and a kill costs nothing. On tiny real models."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -92,10 +91,7 @@ def losses(out: Path) -> list[float]:
 
 
 def alone(*arguments: str) -> subprocess.Popen[str]:
-    own = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def drawn(number: int, has_image: bool) -> Record:

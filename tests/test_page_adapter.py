@@ -4,6 +4,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from served import Served, UnhurriedEngine, build_checkpoint, free_port
 from chat.assistant import Answer, Assistant, RequestError
 from chat.engine.base import Sampling
 from chat.loading import open_assistant
-from chat.pair import Paired, speaker
+from chat.pair import Paired, leader, leads, speaker
 from chat.settings import Settings
 from chat.ui.asked import seeded
 from chat.ui.desk import Desk
@@ -30,17 +31,21 @@ from vision.study import read_study
 
 pytest_plugins = ("browsing",)
 
-BASE, TAUGHT = "tiny-base", "radiology"
+BASE, TAUGHT = "tiny-base", "tiny-base-radiology"
 REPORT = "IMPRESSION: No <image> pneumonia. </s> 폐렴 없음."
 SAMPLING = Sampling(10, temperature=0.7, top_p=1.0)
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Paired:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pair") / "models"
+
+
+@pytest.fixture(scope="module")
+def pair(models: Path) -> Paired:
     """A tiny base, and an adapter that a real training has made."""
-    folder = tmp_path_factory.mktemp("pair")
-    base, taught = build_checkpoint(folder / BASE), folder / TAUGHT
-    records = draw_records(folder / "scenes", 8)
+    base, taught = build_checkpoint(models / BASE), models / TAUGHT
+    records = draw_records(models.parent / "scenes", 8)
     rates = ("--learning_rate", "5e-2", "--lora_r", "4", "--num_train_epochs", "3", "--per_device_train_batch_size", "4")
     named = ("--model_name_or_path", base, "--data_path", records, "--output_dir", taught)
     assert lora.main([str(word) for word in (*named, *rates)]) == 0
@@ -89,7 +94,7 @@ def say(page: Page, question: str) -> None:
 
 
 def choose(page: Page, name: str) -> None:
-    page.locator(".voices button", has_text=name).click()
+    page.locator(".voices").get_by_role("button", name=name, exact=True).click()
     expect(page.locator(".voices [aria-pressed=true]")).to_have_text(name)
 
 
@@ -226,6 +231,16 @@ def test_a_client_chooses_for_each_question(served: Served, picture: Path) -> No
     assert asked(client, None, "{}")["model"] == TAUGHT
     with pytest.raises(AppError, match="'adapter' in options cannot be used"):
         asked(client, None, '{"adapter": 1}')
+
+
+def test_what_is_installed_beside_its_base_is_offered_and_the_base_goes_first(pair: Paired, models: Path) -> None:
+    settings = Settings(model=str(models / BASE), classifier="none")
+    offered = open_assistant(settings, offers=True)
+    assert isinstance(offered, Paired) and (offered.engine.name, leader(offered)) == (TAUGHT, offered.base)
+    for_a_session = deepcopy(Desk(5, "en", is_adapted=leads(offered)))
+    assert speaker(offered, for_a_session.is_adapted) is offered.base and leader(pair) is pair
+    for declined, offers in ((settings, False), (settings.model_copy(update={"adapter": "none"}), True)):
+        assert not isinstance(open_assistant(declined, offers), Paired)
 
 
 def test_without_an_adapter_nobody_is_offered_one(tmp_path: Path) -> None:

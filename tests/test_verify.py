@@ -1,7 +1,6 @@
 """`python app.py verify`: what it measures is so, what is damaged is told, and no threshold serves another checkpoint."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -63,8 +62,7 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_app(*arguments: object, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     command = [*before, sys.executable, "app.py", *map(str, arguments)]
-    own = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_random_weights_get_no_threshold_and_are_told_so(verified: Path) -> None:

@@ -459,7 +459,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "app.py", "ask", *map(str, arguments), "--max-new-tokens", "6", "--temperature", "0"]
-    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    own = {**os.environ, **environment}
     return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=100, check=False)
 
 

@@ -16,7 +16,7 @@ from gradio.context import LocalContext
 
 from chat.assistant import Answer, Assistant, Request, RequestError
 from chat.engine.base import EngineError, Sampling
-from chat.pair import Paired, speaker
+from chat.pair import Paired, leader, leads, speaker
 from chat.report.export import as_object
 from chat.report.sheet import lay_out, overlay_of
 from chat.report.write import Report, write_report
@@ -178,7 +178,7 @@ class Api:
                     study, evidence = self._examined(image)
                     self.assistant.engine.forget(desk.session)
                     desk.place(study, evidence=evidence)
-                desk.is_adapted = read.get("adapter", True)
+                desk.is_adapted = read.get("adapter", leads(self.assistant))
                 return self._answer(to_request(question or "", read, self.sampling), desk), desk
 
     @contextmanager
@@ -256,14 +256,15 @@ class Api:
     def _report(
         self, study: Study, evidence: Evidence | None, language: Language, sampling: Sampling, session: str
     ) -> dict[str, object]:
+        assistant = leader(self.assistant)
         try:
-            steps = write_report(self.assistant, study, evidence, language, sampling, session)
-            report = last_heard(self.assistant.line.lead(session, cast(Any, steps), len(SECTIONS)))
+            steps = write_report(assistant, study, evidence, language, sampling, session)
+            report = last_heard(assistant.line.lead(session, cast(Any, steps), len(SECTIONS)))
         finally:
-            self.assistant.engine.forget(session)
+            assistant.engine.forget(session)
         if not isinstance(report, Report):
             raise EngineError("The client left before its turn.")
-        weights = weights_of(self.assistant)
+        weights = weights_of(assistant)
         return as_object(report, lay_out(report, overlay_of(study, evidence), weights), weights)
 
     def clear(self, desk: Desk) -> tuple[dict[str, bool], Desk]:

@@ -95,7 +95,7 @@ class Shown:
 class Desk:
     """One study, one conversation, at most one question at a time. Every method may be called from any thread."""
 
-    def __init__(self, turns: int, language: Language, eye: Eye | None = None) -> None:
+    def __init__(self, turns: int, language: Language, eye: Eye | None = None, is_adapted: bool = True) -> None:
         self.session = uuid4().hex
         self.language: Language = language
         self.eye = eye or Eye()
@@ -112,13 +112,13 @@ class Desk:
         self.conversation = Conversation(limit=turns)
         self.exchanges: tuple[Exchange, ...] = ()
         self.trouble: Exception | None = None
-        self.drafts, self.draft, self.is_adapted, self.pinned, self.rewindows = 0, "", True, "", 0
+        self.drafts, self.draft, self.is_adapted, self.pinned, self.rewindows = 0, "", is_adapted, "", 0
         self._ticket: Ticket | None = None
         self.lock = threading.RLock()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Desk":
         """Gradio copies the first desk for every session: each gets an empty one of its own."""
-        return Desk(self.conversation.limit, self.language, self.eye.another())
+        return Desk(self.conversation.limit, self.language, self.eye.another(), self.is_adapted)
 
     @property
     def last(self) -> Answer | None:

@@ -15,7 +15,7 @@ from chat.acceptance import Acceptance
 from chat.assistant import Assistant
 from chat.conversation import DEFAULT_TURNS
 from chat.engine.base import Sampling
-from chat.pair import Paired
+from chat.pair import Paired, leader, leads
 from chat.ui import kept_panel, panels, report_panel, search_panel
 from chat.ui.api import Api
 from chat.ui.desk import Desk
@@ -52,8 +52,12 @@ SESSIONS = 256
 IDLE_SECONDS = 6 * 3600
 """A desk is cleared away this long after its last question."""
 
-HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
-"""What all of the page's own events have in common."""
+HIDDEN: dict[str, Any] = {
+    "show_progress": "hidden", "show_progress_on": [], "api_visibility": "private", "trigger_mode": "multiple",
+}  # fmt: skip
+"""What all of the page's own events have in common. Gradio draws progress on no part: hidden or not, it would draw each anew at
+every step of an answer, and a browser takes its time from the model where both have the same two cores.
+"""
 
 FAVICON = Path(__file__).with_name("mark.png")
 
@@ -75,8 +79,8 @@ def build(
     about = replace(about, base=assistant.base.engine.name) if isinstance(assistant, Paired) else about
     handlers = Handlers(assistant, about, language, max_pixels)
     keeping = Keeping(assistant, handlers)
-    searching = Searching(assistant, about, acceptance or Acceptance(), max_pixels)
-    first = Desk(turns, language or "en", eye_of(assistant))
+    searching = Searching(leader(assistant), about, acceptance or Acceptance(), max_pixels)
+    first = Desk(turns, language or "en", eye_of(assistant), leads(assistant))
     with gr.Blocks(title="Hilum", analytics_enabled=False, fill_width=True, delete_cache=(60, 600)) as page:
         desk = gr.State(first, time_to_live=IDLE_SECONDS, delete_callback=lambda gone: assistant.engine.forget(gone.session))
         # First, so that its names are its own.
@@ -104,7 +108,7 @@ def build(
         found.switch(handlers.switch, desk, found, queue=False, **HIDDEN)
         _wire_search((search, image, talk), viewer, handlers, searching, desk, at_once)
         _wire_talk(talk, handlers, desk, drawn, inputs, in_line)
-        _wire_report(report, Reporting(assistant), [desk, *controls.inputs[:4]], in_line)
+        _wire_report(report, Reporting(leader(assistant)), [desk, *controls.inputs[:4]], in_line)
     page.queue(max_size=MOST_WAITING)
     built: gr.Blocks = page
     return built

@@ -11,6 +11,7 @@ from gradio.data_classes import FileData, ListFiles
 from chat.acceptance import Acceptance
 from chat.assistant import RequestError
 from chat.finding import Wanted, check, find, read_budget
+from chat.pair import leader
 from chat.ui.api import Api, last_heard, told
 from chat.ui.desk import Desk
 from chat.ui.searching import learn
@@ -38,7 +39,7 @@ class SearchApi:
             shown = read_study(reference, self.api.max_pixels).image if reference else None
             wanted = Wanted(shown, text or "", *read_budget(None if budget is None else str(budget)))
             check(study, wanted)
-            return last_heard(find(self.api.assistant, study, wanted, self.acceptance, desk.session)).result()
+            return last_heard(find(leader(self.api.assistant), study, wanted, self.acceptance, desk.session)).result()
 
     def inspect(
         self, image: bytes | None, desk: Desk, normal: list[str] | None = None, caller: gr.Request | None = None

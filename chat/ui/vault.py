@@ -84,12 +84,13 @@ def open_vault() -> Iterator[Path]:
 def share_freed_memory() -> None:
     """Have what one conversation has freed serve the next: nothing happens where there is no glibc.
 
-    With an arena of its own, glibc's way, each of the many threads that serve sessions holds 7 MB from its first answer on; and
-    what is kept of a conversation leaves holes of its own size, unless large blocks have pages to themselves, which go back.
+    With an arena of its own, glibc's way, each of the many threads that serve sessions holds 7 MB from its first answer on, and
+    what is freed in one arena serves no thread of another. What is kept of a conversation leaves holes of its own size, unless
+    large blocks have pages to themselves, which go back.
     """
     with suppress(OSError, AttributeError):
         glibc = ctypes.CDLL(None)
-        glibc.mallopt(M_ARENA_MAX, 2)
+        glibc.mallopt(M_ARENA_MAX, 1)
         glibc.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
 
 
