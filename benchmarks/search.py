@@ -37,6 +37,7 @@ from chat.engine.local import LocalEngine
 from chat.finding import WIDER, Search, Wanted, find
 from chat.prompt import layout_search
 from chat.wording import search_prompt
+from finetune.pairs import is_at
 from vision.matching import Likeness, Match, compare, find_matches
 from vision.search import plan_search, shared, zoomed
 from vision.study import Study
@@ -55,11 +56,6 @@ FIT_SCENES = 100
 
 def cases(seed: int, count: int, size: tuple[int, int]) -> Iterator[Case]:
     return (draw_case(np.random.default_rng([seed, i]), size, present=i % 2 == 0) for i in range(count))
-
-
-def is_hit(box: Box, target: Box) -> bool:
-    gaps = (box.left + box.right - target.left - target.right, box.top + box.bottom - target.top - target.bottom)
-    return max(map(abs, gaps)) <= max(target.size)
 
 
 def ranked(case: Case) -> list[Match]:
@@ -113,7 +109,7 @@ def fit(engine: LocalEngine | None, count: int, size: tuple[int, int]) -> Accept
         likeness = compare(matches)
         for k, p in zip(likely, yes, strict=True):
             rows.append([*astuple(likeness[k]), log_odds(p)])
-            truths.append(case.target is not None and is_hit(matches[k].box, case.target))
+            truths.append(case.target is not None and is_at(matches[k].box, case.target))
         absent += [range(first, len(rows))] if case.target is None else []
     model = LogisticRegression(C=30).fit(rows, truths)
     weights: dict[str, Any] = dict(
@@ -137,7 +133,7 @@ def _text_threshold(engine: LocalEngine, eager: Acceptance, count: int, size: tu
         best = search(engine, image, Wanted(text=text), eager)[0].best
         if target is None:
             absent.append(best.score if best else 0.0)
-        elif best and is_hit(best.box, target):
+        elif best and is_at(best.box, target):
             right.append(best.score)
     enough = max(float(np.quantile(absent, 1 - FALSE_FOUND)) + 0.001, float(np.quantile(right or [0.0], MISSED)))
     return min(0.999, max(LEAST_THRESHOLD, enough))
@@ -161,8 +157,8 @@ def search(engine: LocalEngine, image: Image.Image, wanted: Wanted, acceptance: 
 
 def judged(results: Sequence[tuple[Search, Box | None]]) -> dict[str, float]:
     """hit@1 where the target is there, false finds where it is not, and the passes."""
-    there = [bool(s.hits) and is_hit(s.hits[0].box, t) for s, t in results if t]
-    best = [s.best is not None and is_hit(s.best.box, t) for s, t in results if t]
+    there = [bool(s.hits) and is_at(s.hits[0].box, t) for s, t in results if t]
+    best = [s.best is not None and is_at(s.best.box, t) for s, t in results if t]
     false = [bool(s.hits) for s, t in results if t is None]
     passes = float(np.median([s.passes for s, _ in results]))
     return {
@@ -195,8 +191,8 @@ def measure_rank(count: int, size: tuple[int, int], engine: LocalEngine | None) 
         matches = ranked(case)
         seconds.append(time.process_time() - started)
         target = case.target
-        places.append(next((i for i, match in enumerate(matches) if is_hit(match.box, target)), len(matches) + 99))
-        plain.append(is_hit(correlate(case), target))
+        places.append(next((i for i, match in enumerate(matches) if is_at(match.box, target)), len(matches) + 99))
+        plain.append(is_at(correlate(case), target))
         towers += [rank_by_features(engine, case)] if engine else []
     measured = {
         "rank@1": _share([p < 1 for p in places]),

@@ -31,13 +31,13 @@ def open_assistant(settings: Settings, offers: bool = False) -> Assistant:
 
     With `offers` an adapter that is installed beside the model is there too, and the base goes first.
     """
-    named = named_adapter(settings)
+    named = _named_adapter(settings)
     engine, base = open_engines(settings, named or (_installed_adapter(settings) if offers else None))
     parts = (engine.input_side, open_writer(settings), open_examiner(settings))
     return Paired(engine, base, *parts, leads=named is not None) if base else Assistant(engine, *parts)
 
 
-def named_adapter(settings: Settings) -> Path | None:
+def _named_adapter(settings: Settings) -> Path | None:
     """The folder of the adapter that the settings name."""
     return None if settings.adapter in ("auto", "none") else Path(settings.adapter)
 
@@ -51,9 +51,9 @@ def _installed_adapter(settings: Settings) -> Path | None:
     return beside if (beside / "adapter_config.json").is_file() else None
 
 
-def open_engine(settings: Settings, adapter: Path | None = None) -> "LocalEngine | RemoteEngine":
-    """The engine that the settings ask for, ready to answer, with an adapter where one is named. Raises EngineError."""
-    return open_engines(settings, adapter)[0]
+def open_engine(settings: Settings) -> "LocalEngine | RemoteEngine":
+    """The engine that the settings ask for, ready to answer, with an adapter where they name one. Raises EngineError."""
+    return open_engines(settings, _named_adapter(settings))[0]
 
 
 def open_engines(settings: Settings, adapter: Path | None) -> "tuple[LocalEngine | RemoteEngine, LocalEngine | None]":
@@ -118,7 +118,7 @@ def weights_in_use(settings: Settings, assistant: Assistant) -> list[Weights]:
     found = [Weights(engine.name)] if is_address(settings.model) else hashed(engine.name, find_checkpoint(settings))
     if settings.writer and writer:
         found += [Weights(writer.name)] if is_address(settings.writer) else hashed(writer.name, Path(settings.writer))
-    if adapter := named_adapter(settings):
+    if adapter := _named_adapter(settings):
         found += hashed(engine.name, adapter)
     return found + ([Weights(*named) for named in examiner.weights] if examiner else [])
 

@@ -54,14 +54,14 @@ def find(settings: "Settings", image: Path, reference: Path | None, text: str, b
     from chat.assistant import Assistant
     from chat.cli import SESSION, read_image
     from chat.finding import Search, Wanted, check, find, read_budget
-    from chat.loading import acceptance_of, named_adapter, open_engine
+    from chat.loading import acceptance_of, open_engine
 
     study = read_image(image, settings.max_pixels)
     shown = read_image(reference, settings.max_pixels).image if reference else None
     language = None if settings.language == "auto" else settings.language
     wanted = Wanted(shown, text, *read_budget(budget), language)
     check(study, wanted)
-    engine = open_engine(settings, named_adapter(settings))
+    engine = open_engine(settings)
     assistant, acceptance = Assistant(engine, engine.input_side), acceptance_of(settings)
     last = Search()
     try:

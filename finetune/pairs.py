@@ -93,7 +93,7 @@ def draw_hunted(rng: Random) -> list[Pair]:
     *_, (_, matches) = find_matches(image, shown, is_verified=False)
     cut, pairs = foreground(shown), list[Pair]()
     for match in matches:
-        is_same = target is not None and _is_at(match.box, target)
+        is_same = target is not None and is_at(match.box, target)
         if sum(is_right == is_same for *_, is_right in pairs) < (1 if is_same else WRONG):
             pairs.append((*lay_over(image, cut, match), is_same))
     return pairs
@@ -163,7 +163,8 @@ def _place(rng: Random, image: Image.Image, sprite: Image.Image, taken: list[Box
     return None
 
 
-def _is_at(box: Box, target: Box) -> bool:
+def is_at(box: Box, target: Box) -> bool:
+    """Whether the middles lie within half the longer side of the target of each other, across and down."""
     gaps = (box.left + box.right - target.left - target.right, box.top + box.bottom - target.top - target.bottom)
     return max(map(abs, gaps)) <= max(target.size)
 

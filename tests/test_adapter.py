@@ -224,4 +224,4 @@ def test_the_settings_model_is_opened_with_its_adapter_and_its_base_beside_it(ba
     assert isinstance(engine, LocalEngine) and plain is not None and ids(engine) != ids(plain)
     assert engine.name == "mine" and open_engine(Settings(model=str(base))).name == "base"
     with pytest.raises(EngineError, match="goes onto a checkpoint on this machine"):
-        open_engine(Settings(model="http://127.0.0.1:9"), adapter)
+        open_engine(Settings(model="http://127.0.0.1:9", adapter=str(adapter)))

@@ -578,7 +578,7 @@ def read_bounded(folder: Path, address_space: int) -> dict[str, str]:
             except StudyError as error:
                 print(path.name, error.reason, sep="/")
     """
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, str(folder), str(address_space)]
     done = subprocess.run(command, capture_output=True, text=True, env=alone, cwd=Path(__file__).parents[1], check=False)
     assert done.returncode == 0, done.stderr

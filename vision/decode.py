@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from vision.guard import Admit, Pool, Streamed
+from vision.guard import Admit, Pool, Reply, Streamed
 from vision.header import TERMS
 from vision.study import Study, StudyError, read_trusted
 from vision.windowing import Lut, Raw
@@ -44,7 +44,7 @@ def decode(data: bytes, max_pixels: int) -> Study:
     return Study(_image(arrays[0]), raw=raw, **_restored(told["study"]))
 
 
-def answer(data: bytes, max_pixels: int, admit: Admit) -> tuple[dict[str, Any], list[NDArray[Any] | Streamed]]:
+def answer(data: bytes, max_pixels: int, admit: Admit) -> Reply:
     """What a child does: the parts of a study, or the error that says why there is none."""
     from vision import dicom as dicom  # here, for a parent needs neither
     from vision import raster as raster
@@ -54,11 +54,9 @@ def answer(data: bytes, max_pixels: int, admit: Admit) -> tuple[dict[str, Any], 
     except StudyError as error:
         return {"refused": {"reason": error.reason, "message": str(error), "fields": error.fields}}, []
     raw, lut = study.raw, study.raw.lut if study.raw else None
-    grey = study.image.getchannel(0) if raw else None  # with values it is grey
-    arrays: list[NDArray[Any] | Streamed] = [_pixels(grey or study.image)]
-    arrays += [raw.values] if raw else []
-    arrays += [lut.entries] if lut else []
-    return {"study": _plain(study), "raw": _plain(raw), "lut": _plain(lut)}, arrays
+    shown = _pixels(study.image.getchannel(0) if raw else study.image)  # with values it is grey
+    told = {"study": _plain(study), "raw": _plain(raw), "lut": _plain(lut)}
+    return told, [shown, *([raw.values] if raw else ()), *([lut.entries] if lut else ())]
 
 
 def _pixels(image: Image.Image) -> Streamed:

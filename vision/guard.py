@@ -58,7 +58,9 @@ class Streamed:
     write: Callable[[IO[bytes]], object]
 
 
-Work = Callable[[bytes, int, Admit], tuple[dict[str, Any], Sequence[NDArray[Any] | Streamed]]]
+Reply = tuple[dict[str, Any], Sequence[NDArray[Any] | Streamed]]
+"""An Answer as a child gives it."""
+Work = Callable[[bytes, int, Admit], Reply]
 
 
 class Pool:
