@@ -1,9 +1,13 @@
 """What the local engine owes beyond `test_contract.py`: its queue, its ids, its memory, and a full device."""
 
+import ctypes
 import io
+import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
+from pathlib import Path
 
 import engines
 import pytest
@@ -253,3 +257,21 @@ def test_what_is_kept_is_bounded(engine: LocalEngine) -> None:
     engine.prepare(tiny.question("", *map(tiny.picture, range(IMAGES_KEPT + 3))), "one long prompt")
     kept = engine._sessions._kept
     assert len(kept["many images"].features) == len(kept["one long prompt"].features) == IMAGES_KEPT
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
+@pytest.mark.parametrize("rest", [lambda engine: engine.forget("a"), lambda engine: engine.prepare(ASKED, "a")])
+def test_what_was_freed_between_what_stays_goes_back_to_the_system(
+    engine: LocalEngine, rest: Callable[[LocalEngine], None]
+) -> None:
+    rest(engine)  # all that it keeps for itself is there by now
+    blocks = [bytes([1]) * (100 << 10) for _ in range(1000)]
+    stays = blocks[::10]
+    full = resident()
+    del blocks
+    rest(engine)
+    assert full - resident() > 60 << 20, len(stays)
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -16,7 +16,7 @@ from PIL import Image
 from chat.engine.base import Delta, DoesNotFit, EngineUnavailable, Limits, Message, OutOfMemory, Sampling
 from chat.engine.checkpoint import Loaded
 from chat.engine.decode import Stopped, decode, layers_of, read, watched
-from chat.engine.devices import room_for_sessions
+from chat.engine.devices import give_back, room_for_sessions
 from chat.engine.packed import pack
 from chat.engine.prefix import Kept, Sessions, digest, new_cache, split
 from chat.engine.scoring import branch, log_probabilities, rows_at_once, sharing
@@ -73,6 +73,8 @@ class LocalEngine:
         with self._turnstile.turn(session), suppress(Stopped), self._at_work(is_wanted):
             if len(encoded.ids) <= self.limits.context_tokens:
                 self._read(encoded, kept, lambda: not self._turnstile.waiting)
+            if not self._turnstile.waiting:
+                give_back()
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, session: str) -> Iterator[Delta]:
         encoded = self._fitting(messages, sampling.max_new_tokens)
@@ -85,6 +87,7 @@ class LocalEngine:
 
     def forget(self, session: str) -> None:
         self._sessions.forget(session)
+        give_back()
 
     def close(self) -> None:
         """Free the model once the answer in hand has ended; whoever comes later is told that the engine is gone."""
