@@ -19,7 +19,7 @@ from PIL import Image
 from chat.assistant import Assistant, Request
 from chat.conversation import Conversation
 from chat.engine.base import DoesNotFit, Message, OutOfMemory, Sampling
-from chat.engine.local import LocalEngine
+from chat.engine.local import SECONDS_BETWEEN_RESTS, LocalEngine
 from chat.engine.prefix import IMAGES_KEPT
 from chat.prompt import encode
 from vision.study import read_study
@@ -260,11 +260,19 @@ def test_what_is_kept_is_bounded(engine: LocalEngine) -> None:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
-@pytest.mark.parametrize("rest", [lambda engine: engine.forget("a"), lambda engine: engine.prepare(ASKED, "a")])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        lambda engine: engine.forget("a"),
+        lambda engine: engine.prepare(ASKED, "a"),
+        lambda engine: list(engine.stream(ASKED, Sampling(2, temperature=0), "a")),
+    ],
+)
 def test_what_was_freed_between_what_stays_goes_back_to_the_system(
     engine: LocalEngine, rest: Callable[[LocalEngine], None]
 ) -> None:
     rest(engine)  # all that it keeps for itself is there by now
+    time.sleep(SECONDS_BETWEEN_RESTS)
     blocks = [bytes([1]) * (100 << 10) for _ in range(1000)]
     stays = blocks[::10]
     full = resident()
