@@ -19,8 +19,9 @@ from scipy import ndimage
 from torch.nn import functional
 
 CELL = 4
-STRIP = 8 * CELL
-"""Rows that are worked on at once: what they need on the way fits into the processor's cache."""
+STRIP, STRIP_PIXELS = 24, 1 << 16
+"""Rows that are worked on at once, a multiple of every cell's, and about how many pixels: what those need on the way fits into
+the processor's cache."""
 
 NOISE = 0.02
 EDGE, ALIKE = 0.5, 0.7
@@ -31,26 +32,39 @@ def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))  # a copy, for torch may not have what cannot be written to
 
 
-def edges(pixels: NDArray[np.uint8]) -> torch.Tensor:
-    """(n, height, width, 3) -> (n, 4, height // CELL, width // CELL), each cell of about unit length.
+def edges(pixels: NDArray[np.uint8], cell: int = CELL) -> torch.Tensor:
+    """(n, height, width, 3) -> (n, 4, height // cell, width // cell), each cell of about unit length.
 
     The channels are the cosine and sine of twice and of four times the edge's angle, from the colour gradient's structure
     tensor (Di Zenzo 1986): a smooth stand-in for bins of unsigned directions.
     """
+    return edges_in_cells(pixels, (cell,))[0]
+
+
+def edges_in_cells(pixels: NDArray[np.uint8], sides: Sequence[int]) -> list[torch.Tensor]:
+    """As `edges`, in cells of several sides: divisors of `STRIP`, none larger than the picture."""
     image = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    height = image.shape[2]
-    strips = []
-    for top in range(0, height // CELL * CELL or height, STRIP):
-        bottom = min(height, top + STRIP)
+    count, _, height, width = image.shape
+    rows = max(1, STRIP_PIXELS // (count * width * STRIP)) * STRIP
+    strips: list[list[torch.Tensor]] = [[] for _ in sides]
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
         within = image[:, :, max(0, top - 1) : bottom + 1].to(torch.float32, memory_format=torch.contiguous_format) / 255
-        strips.append(_directions(functional.pad(within, (1, 1, int(top == 0), int(bottom == height)), mode="replicate")))
-    cells = torch.cat(strips, 2)
+        found = _directions(functional.pad(within, (1, 1, int(top == 0), int(bottom == height)), mode="replicate"))
+        for strip, side in zip(strips, sides, strict=True):
+            if bottom - top >= side:
+                strip.append(functional.avg_pool2d(found, side))
+    return [_levelled(torch.cat(strip, 2)) for strip in strips]
+
+
+def _levelled(cells: torch.Tensor) -> torch.Tensor:
+    """By the strength of the edges about each cell."""
     energy = functional.avg_pool2d((cells**2).sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
-    return torch.as_tensor(cells / (energy.sqrt() + NOISE))
+    return cells / (energy.sqrt() + NOISE)
 
 
 def _directions(padded: torch.Tensor) -> torch.Tensor:
-    """(n, 3, 2 + height, 2 + width) in [0, 1] -> (n, 4, height // CELL, width // CELL), of any length."""
+    """(n, 3, 2 + height, 2 + width) in [0, 1] -> (n, 4, height, width), of any length."""
     dx, dy = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2], padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
     xx, yy, xy = (dx * dx).sum(1), (dy * dy).sum(1), (dx * dy).sum(1)
     power = xx + yy + 1e-9
@@ -58,7 +72,7 @@ def _directions(padded: torch.Tensor) -> torch.Tensor:
     # A faint edge is one too, so its root counts; the grain of a photograph is none.
     weight = (power.sqrt() - NOISE).clamp(min=0).sqrt()
     harmonics = torch.stack([cosine, sine, 2 * cosine**2 - 1, 2 * cosine * sine], 1)
-    return functional.avg_pool2d(harmonics * weight[:, None], CELL)
+    return harmonics * weight[:, None]
 
 
 @dataclass(frozen=True)
@@ -96,20 +110,20 @@ def _busy(pixels: NDArray[np.float32]) -> tuple[int, int]:
     return (int(busy[0]), int(busy[-1]) + 1) if len(busy) else (0, len(pixels))
 
 
-def template(reference: Image.Image, longest: float, turn: float) -> Template:
+def template(reference: Image.Image, longest: float, turn: float, cell: int = CELL) -> Template:
     """The reference with its longer side at `longest` pixels, turned, with a cell of its own ground around it."""
     scale = longest / max(reference.size)
     size = (max(4, round(reference.width * scale)), max(4, round(reference.height * scale)))
     small = np.asarray(reference.resize(size, Image.Resampling.BICUBIC, reducing_gap=3).convert("RGB"))
-    room = max(size)
+    angle = np.deg2rad(abs(turn))
+    room = ceil(max(size) * np.sin(angle)) + 2 * cell  # of the corners that a turn brings in
     wide = Image.fromarray(np.pad(small, ((room, room), (room, room), (0, 0)), "edge"))
     turned = wide.rotate(turn, Image.Resampling.BICUBIC)
-    angle = np.deg2rad(abs(turn))
     width = size[0] * np.cos(angle) + size[1] * np.sin(angle)
     height = size[1] * np.cos(angle) + size[0] * np.sin(angle)
-    columns, rows = ceil(width / CELL) + 1, ceil(height / CELL) + 1
-    left, top = round(wide.width / 2 - columns * CELL / 2), round(wide.height / 2 - rows * CELL / 2)
-    cells = edges(to_pixels(turned.crop((left, top, left + columns * CELL, top + rows * CELL)))[None])[0]
+    columns, rows = ceil(width / cell) + 1, ceil(height / cell) + 1
+    left, top = round(wide.width / 2 - columns * cell / 2), round(wide.height / 2 - rows * cell / 2)
+    cells = edges(to_pixels(turned.crop((left, top, left + columns * cell, top + rows * cell)))[None], cell)[0]
     strong = (cells**2).sum(0).numpy() > 0.1
     mask = ndimage.binary_fill_holes(ndimage.binary_dilation(strong))
     return Template(cells * torch.from_numpy(mask), torch.from_numpy(mask).float())

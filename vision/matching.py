@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from vision.edges import CELL, agree, correlate, edges, foreground, template, to_pixels
+from vision.edges import CELL, agree, correlate, edges, edges_in_cells, foreground, template, to_pixels
 from vision.tiling import Box, plan_tiles
 from vision.verifier import SIDE, load_verifier
 
 COARSE, FINE = 32, 64
 """The longer side in pixels, at which the reference slides over the whole image, and at which the best places are compared."""
 
-ENLARGED = 1.6
-"""How far the image is enlarged at most where the thing has fewer pixels than `COARSE`."""
+LEAST_CELL = 2
+"""Pixels of a cell's side where the thing has so few that they would fill too few cells: the image is never enlarged."""
 
 SIZES = tuple(float(2 ** (step / 3)) for step in range(-3, 4))
 """How many times smaller the thing may be in the image than in the reference."""
@@ -107,7 +107,7 @@ def find_matches(
     lengths = [max(thing.size) / size for size in SIZES]
     lengths = [length for length in lengths if SMALLEST <= length <= 1.5 * max(image.size)]
     share = ceil(most / max(1, len(lengths)))
-    groups = [(scale, list(group)) for scale, group in groupby(lengths, lambda length: min(ENLARGED, COARSE / length))]
+    groups = [(scale, list(group)) for scale, group in groupby(lengths, lambda length: min(1.0, COARSE / length))]
     for number, (scale, group) in enumerate(groups, start=1):
         for done, places in _slide(image, thing, scale, group, share):
             for length in places:
@@ -121,25 +121,28 @@ def _slide(
     image: Image.Image, thing: Image.Image, scale: float, lengths: Sequence[float], most: int
 ) -> Iterator[tuple[float, dict[float, list[Match]]]]:
     """Part by part, the share that is done and the places for the thing with its longer side at each of `lengths` pixels."""
-    banks = [[template(thing, length * scale, turn) for turn in TURNS] for length in lengths]
+    sides = [max(LEAST_CELL, round(CELL * length * scale / COARSE)) for length in lengths]
+    banks = [
+        [template(thing, length * scale, turn, side) for turn in TURNS] for length, side in zip(lengths, sides, strict=True)
+    ]
     parts = _parts(image, scale, ceil(2 * max(lengths)))
     for number, part in enumerate(parts, start=1):
-        cells = _cells(image, part, scale)
+        cells = _cells(image, part, scale, sorted({*sides}))
         found: dict[float, list[Match]] = {}
-        for length, bank in zip(lengths, banks, strict=True):
-            scores = correlate(cells, bank)[0].amax(0)
+        for length, side, bank in zip(lengths, sides, banks, strict=True):
+            scores = correlate(cells[side], bank)[0].amax(0)
             size = length * np.divide(thing.size, max(thing.size))
-            found[length] = list(_peaks(scores, size, scale, part, most))
+            found[length] = list(_peaks(scores, size, side / scale, part, most))
         yield number / len(parts), found
 
 
-def _peaks(scores: torch.Tensor, size: NDArray[np.float64], scale: float, part: Box, most: int) -> Iterator[Match]:
+def _peaks(scores: torch.Tensor, size: NDArray[np.float64], cell: float, part: Box, most: int) -> Iterator[Match]:
     """The highest places of (h, w) correlations that are higher than their neighbours, as boxes of `size`."""
     peaks = (scores == functional.max_pool2d(scores[None], 5, 1, 2)[0]) & (scores > 0)
     rows, columns = torch.nonzero(peaks, as_tuple=True)
     kept = scores[rows, columns].topk(min(most, len(rows)))
     for score, index in zip(kept.values.tolist(), kept.indices.tolist(), strict=True):
-        x, y = part.left + (columns[index].item() + 0.5) * CELL / scale, part.top + (rows[index].item() + 0.5) * CELL / scale
+        x, y = part.left + (columns[index].item() + 0.5) * cell, part.top + (rows[index].item() + 0.5) * cell
         yield Match(_box(x, y, float(size[0]), float(size[1])), score)
 
 
@@ -149,10 +152,12 @@ def _parts(image: Image.Image, scale: float, overlap: int) -> list[Box]:
     return list(plan_tiles(image.size, side, overlap / side))
 
 
-def _cells(image: Image.Image, part: Box, scale: float) -> torch.Tensor:
+def _cells(image: Image.Image, part: Box, scale: float, sides: Sequence[int]) -> dict[int, torch.Tensor]:
+    """A part's edges at `scale`, in cells of each of these sides."""
     size = (max(CELL, round(part.size[0] * scale)), max(CELL, round(part.size[1] * scale)))
     edge = (part.left, part.top, part.right, part.bottom)
-    return edges(to_pixels(image.resize(size, Image.Resampling.BILINEAR, box=edge, reducing_gap=3))[None])
+    pixels = to_pixels(image.resize(size, Image.Resampling.BILINEAR, box=edge, reducing_gap=3))[None]
+    return dict(zip(sides, edges_in_cells(pixels, sides), strict=True))
 
 
 def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> list[Match]:
