@@ -58,7 +58,7 @@ PROOFS = (
     _load("disconnect", 5, ("--leavers", "2")),
     _load("back-pressure", 5),
     Proof("prove_faults", 15, {"faults": ""}, quick=("--only", "truncated", "endpoint", "SIGHUP", "slow upload")),
-    _load("isolation", 15, ("--sessions", "10", "--rounds", "1"), ("--rounds", "20")),
+    _load("isolation", 20, ("--sessions", "10", "--rounds", "1"), ("--rounds", "20")),
     Proof("prove_kept", 20, {"persistence": "0 bytes in 42 of 42"}, ("--at-once", "2"), ("--quick",)),
     Proof("prove_stamped", 15, {"words in pixels": ""}, quick=("--count", "6")),
     Proof("prove_decode", 20, {"bad_inputs": "0 deaths, none > 10 s, RSS unchanged, all worded"},
