@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Protocol, TypeVar, runtime_checkable
 
 from chat.engine.base import EngineError
+from chat.engine.devices import give_back
 from chat.engine.turnstile import Ticket, Turnstile
 
 T = TypeVar("T")
@@ -125,6 +126,8 @@ class Line(Turnstile):
     def leave(self, caller: Ticket) -> None:
         super().leave(caller)
         self._wake()
+        if not self._queue:  # milliseconds that nobody has to wait for
+            give_back()
 
     def _see_to_it(self, started: float, seconds: float) -> None:
         if self._is_closed:

@@ -3,13 +3,16 @@
 Knows how to build an engine and how to count its work. Does not know what is asked of it.
 """
 
+import ctypes
 import dataclasses
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import tiny
 import torch
 
@@ -22,6 +25,8 @@ PRECISIONS = ["native", "float32", "nf4"]
 GREEDY = Sampling(16, temperature=0)
 PICTURE = tiny.picture(1)
 ASKED = tiny.question("폐렴이 보입니까?", PICTURE)
+
+WITH_GLIBC = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
 
 
 @dataclasses.dataclass
@@ -114,3 +119,17 @@ def in_thread(work: Callable[..., object], *arguments: object) -> threading.Thre
 
 def ids(engine: LocalEngine, messages: Sequence[Message], session: str = "a", sampling: Sampling = GREEDY) -> tuple[int, ...]:
     return tuple(token for delta in engine.stream(messages, sampling, session) for token in delta.ids)
+
+
+def given_back(rest: Callable[[], object]) -> int:
+    """Bytes that the system has back after a `rest`, of 90 MiB that were freed between 10 that stay."""
+    blocks = [bytes([1]) * (100 << 10) for _ in range(1000)]
+    stay, before = blocks[::10], _resident()
+    blocks.clear()
+    rest()
+    assert stay
+    return before - _resident()
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,13 +1,9 @@
 """What the local engine owes beyond `test_contract.py`: its queue, its ids, its memory, and a full device."""
 
-import ctypes
 import io
-import os
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
-from pathlib import Path
 
 import engines
 import pytest
@@ -19,7 +15,7 @@ from PIL import Image
 from chat.assistant import Assistant, Request
 from chat.conversation import Conversation
 from chat.engine.base import DoesNotFit, Message, OutOfMemory, Sampling
-from chat.engine.local import SECONDS_BETWEEN_RESTS, LocalEngine
+from chat.engine.local import LocalEngine
 from chat.engine.prefix import IMAGES_KEPT
 from chat.prompt import encode
 from vision.study import read_study
@@ -259,27 +255,6 @@ def test_what_is_kept_is_bounded(engine: LocalEngine) -> None:
     assert len(kept["many images"].features) == len(kept["one long prompt"].features) == IMAGES_KEPT
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
-@pytest.mark.parametrize(
-    "rest",
-    [
-        lambda engine: engine.forget("a"),
-        lambda engine: engine.prepare(ASKED, "a"),
-        lambda engine: list(engine.stream(ASKED, Sampling(2, temperature=0), "a")),
-    ],
-)
-def test_what_was_freed_between_what_stays_goes_back_to_the_system(
-    engine: LocalEngine, rest: Callable[[LocalEngine], None]
-) -> None:
-    rest(engine)  # all that it keeps for itself is there by now
-    time.sleep(SECONDS_BETWEEN_RESTS)
-    blocks = [bytes([1]) * (100 << 10) for _ in range(1000)]
-    stays = blocks[::10]
-    full = resident()
-    del blocks
-    rest(engine)
-    assert full - resident() > 60 << 20, len(stays)
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+@engines.WITH_GLIBC
+def test_what_a_session_has_freed_goes_back_when_it_is_forgotten(engine: LocalEngine) -> None:
+    assert engines.given_back(lambda: engine.forget("a")) > 60 << 20

@@ -72,6 +72,15 @@ def test_nobody_is_let_in_beyond_the_most_and_those_inside_go_on() -> None:
     assert list(line.lead("c", steps(1, []))) == ["0"]
 
 
+@engines.WITH_GLIBC
+def test_freed_memory_goes_back_when_the_line_is_empty_and_not_before() -> None:
+    line = Line([Device()])
+    first, second = line.lead("a", steps(1, [])), line.lead("b", steps(1, []))
+    next(first), next(second)
+    assert engines.given_back(lambda: list(first)) < 10 << 20
+    assert engines.given_back(lambda: list(second)) > 60 << 20
+
+
 def test_one_who_leaves_while_waiting_never_starts() -> None:
     line, seen = Line([Device()]), list[int]()
     first, second = line.lead("a", steps(3, [])), line.lead("b", steps(3, seen))

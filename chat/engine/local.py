@@ -3,7 +3,6 @@
 Knows a loaded checkpoint, sessions and memory. Does not know where prompts come from, pages or files.
 """
 
-import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +25,6 @@ from chat.engine.turnstile import Stream, Ticket, Turnstile
 from chat.prompt import SYSTEM, Encoded, encode
 
 FEATURE_BATCH = 16
-SECONDS_BETWEEN_RESTS = 1.0
 
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
@@ -49,7 +47,7 @@ class LocalEngine:
         self._turnstile = Turnstile()
         self._tokenizing = Lock()
         self._sessions = Sessions(room_for_sessions(loaded.device) if kept_bytes is None else kept_bytes)
-        self._at_once, self._is_packed, self._rested = at_once, False, 0.0
+        self._at_once, self._is_packed = at_once, False
 
     def count(self, messages: Sequence[Message]) -> int:
         return len(self._encode(messages).ids)
@@ -75,7 +73,6 @@ class LocalEngine:
         with self._turnstile.turn(session), suppress(Stopped), self._at_work(is_wanted):
             if len(encoded.ids) <= self.limits.context_tokens:
                 self._read(encoded, kept, lambda: not self._turnstile.waiting)
-        self._rest()
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, session: str) -> Iterator[Delta]:
         encoded = self._fitting(messages, sampling.max_new_tokens)
@@ -165,13 +162,6 @@ class LocalEngine:
         with suppress(Stopped), self._at_work(lambda: not ticket.is_closed):
             ids, features = self._read(encoded, kept)
             yield from decode(loaded.model, loaded.tokenizer, ids, features, sampling, loaded.end_ids, kept.cache)
-        self._rest()
-
-    def _rest(self) -> None:
-        """Between two works: not after each, since it takes up to 10 milliseconds."""
-        if not self._turnstile.waiting and time.monotonic() - self._rested > SECONDS_BETWEEN_RESTS:
-            give_back()
-            self._rested = time.monotonic()
 
     def _read(
         self, encoded: Encoded, kept: Kept, goes_on: Callable[[], bool] = lambda: True
