@@ -6,11 +6,10 @@ Imported before pytest learns of its fixtures, hence PYTEST_DONT_REWRITE.
 
 import base64
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, FloatRect, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, expect, sync_playwright
 from served import Served
 
 FLAGS = [
@@ -19,8 +18,6 @@ FLAGS = [
 ]  # fmt: skip
 
 Opened = Callable[..., Page]
-Profile = tuple[str, int, int]
-"""Locale, width and height: what a browser's profile is made with, and keeps."""
 
 expect.set_options(timeout=60_000)  # a machine may have other things to do
 
@@ -33,27 +30,17 @@ def browser(chromium: str) -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module")
-def profiles(browser: Browser) -> dict[Profile, list[BrowserContext]]:
-    """Profiles without an owner just now: the page's scripts are compiled already in those that have had it."""
-    return defaultdict(list)
-
-
 @pytest.fixture
-def open_page(browser: Browser, served: Served, profiles: dict[Profile, list[BrowserContext]]) -> Iterator[Opened]:
-    """Open the page as somebody new, who shares no cookie with any other; it has to end without an error in its console."""
-    pages, errors = list[tuple[Page, Profile]](), list[str]()
+def open_page(browser: Browser, served: Served) -> Iterator[Opened]:
+    """Open the page in a browser of its own, which has to end without an error in its console."""
+    contexts, errors = [], []
     served.engine.pause = 0
 
     def opened(locale: str = "en-US", width: int = 1200, height: int = 800) -> Page:
-        profile = locale, width, height
-        if profiles[profile]:
-            context = profiles[profile].pop()
-        else:
-            context = browser.new_context(locale=locale, viewport={"width": width, "height": height})
-            context.grant_permissions(["clipboard-read", "clipboard-write"])
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": height})
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        contexts.append(context)
         page = context.new_page()
-        pages.append((page, profile))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(served.url)
@@ -62,10 +49,8 @@ def open_page(browser: Browser, served: Served, profiles: dict[Profile, list[Bro
         return page
 
     yield opened
-    for page, profile in pages:
-        page.close()
-        page.context.clear_cookies()
-        profiles[profile].append(page.context)
+    for context in contexts:
+        context.close()
     assert errors == [], errors
 
 
