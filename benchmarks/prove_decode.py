@@ -25,7 +25,7 @@ from statistics import median
 
 from PIL import Image
 
-from chat.engine.devices import give_back
+from chat.memory import give_back
 from chat.ui.words import explain
 from chat.wording import LANGUAGES
 from tests.bad_files import PICTURE, bad_files, good_files, saved

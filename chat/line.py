@@ -11,8 +11,8 @@ from contextlib import closing
 from typing import Protocol, TypeVar, runtime_checkable
 
 from chat.engine.base import EngineError
-from chat.engine.devices import give_back
 from chat.engine.turnstile import Ticket, Turnstile
+from chat.memory import give_back
 
 T = TypeVar("T")
 

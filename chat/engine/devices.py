@@ -1,9 +1,8 @@
-"""Devices: what they are called, the precision they compute in, how much of their memory is free, what fits, what goes back.
+"""Devices: what they are called, the precision they compute in, how much of their memory is free, and what fits into it.
 
 Knows bytes. Does not know models, sessions or files.
 """
 
-import ctypes
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,15 +49,6 @@ def free_bytes(device: str = "cpu") -> int:
         files = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
         free = min(free, limit - used + files)
     return max(0, free)
-
-
-def give_back() -> None:
-    """Let the system have what this process has freed, some milliseconds: nothing happens where there is no glibc.
-
-    What conversations free leaves holes between what stays, and glibc keeps the holes: 50 MB and more with 100 sessions.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def all_bytes() -> int:

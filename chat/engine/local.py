@@ -16,12 +16,13 @@ from PIL import Image
 from chat.engine.base import Delta, DoesNotFit, EngineUnavailable, Limits, Message, OutOfMemory, Sampling
 from chat.engine.checkpoint import Loaded
 from chat.engine.decode import Stopped, decode, layers_of, read, watched
-from chat.engine.devices import give_back, room_for_sessions
+from chat.engine.devices import room_for_sessions
 from chat.engine.packed import pack
 from chat.engine.prefix import Kept, Sessions, digest, new_cache, split
 from chat.engine.scoring import branch, log_probabilities, rows_at_once, sharing
 from chat.engine.sight import bounded, look, project, width
 from chat.engine.turnstile import Stream, Ticket, Turnstile
+from chat.memory import give_back
 from chat.prompt import SYSTEM, Encoded, encode
 
 FEATURE_BATCH = 16

@@ -5,7 +5,6 @@ which reads the folder's name from the environment when it is imported. Linux; o
 the folder then lies where temporary files lie, which is said, and everything else is the same.
 """
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -17,6 +16,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from chat.memory import share_freed_memory
 
 PREFIX = "hilum-vault-"
 IN_MEMORY = ("tmpfs", "ramfs")
@@ -34,10 +35,6 @@ for _ in range(100):
     time.sleep(0.05)
 """
 """Waits until its parent is gone, by any signal: then the kernel closes the pipe. Tries again while a thread still writes."""
-
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-"""glibc's malloc.h"""
-OWN_PAGES_BYTES = 256 << 10
 
 log = logging.getLogger(__name__)
 
@@ -79,19 +76,6 @@ def open_vault() -> Iterator[Path]:
             watchdog.communicate(timeout=SECONDS_TO_GO)
         shutil.rmtree(folder, ignore_errors=True)  # where somebody has killed the watchdog
         os.close(lock)
-
-
-def share_freed_memory() -> None:
-    """Have what one conversation has freed serve the next: nothing happens where there is no glibc.
-
-    With an arena of its own, glibc's way, each of the many threads that serve sessions holds 7 MB from its first answer on, and
-    what is freed in one arena serves no thread of another. What is kept of a conversation leaves holes of its own size, unless
-    large blocks have pages to themselves, which go back.
-    """
-    with suppress(OSError, AttributeError):
-        glibc = ctypes.CDLL(None)
-        glibc.mallopt(M_ARENA_MAX, 1)
-        glibc.mallopt(M_MMAP_THRESHOLD, OWN_PAGES_BYTES)
 
 
 def _roots() -> list[Path]:
