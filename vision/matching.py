@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vision.edges import CELL, agree, correlate, edges, edges_in_cells, foreground, template, to_pixels
 from vision.tiling import Box, plan_tiles
-from vision.verifier import SIDE, load_verifier
+from vision.verifier import SIDE, WAYS, load_verifier
 
 COARSE, FINE = 32, 64
 """The longer side in pixels, at which the reference slides over the whole image, and at which the best places are compared."""
@@ -39,6 +39,9 @@ SMALLEST = 10
 
 USUAL = {"score": 0.25, "met": 0.25, "alike": -4.0}
 """What the next best places come to, where there are none."""
+
+CLOSELY = 12
+"""The likeliest places are judged in each of the ways in which both pictures can be turned and mirrored."""
 
 PART = 2048
 REACH = 4
@@ -190,7 +193,11 @@ def refine(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> 
 
 def verify(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> list[Match]:
     """The same matches with what the verifier says of each, best first by that."""
-    said = load_verifier().compare([lay_over(image, thing, match) for match in matches])
+    verifier, pairs = load_verifier(), [lay_over(image, thing, match) for match in matches]
+    said = verifier.compare(pairs)
+    likely = sorted(range(len(pairs)), key=lambda k: -said[k])[:CLOSELY]
+    for k, alike in zip(likely, verifier.compare([pairs[k] for k in likely], len(WAYS)), strict=True):
+        said[k] = alike
     judged = [replace(match, alike=alike) for match, alike in zip(matches, said, strict=True)]
     return sorted(judged, key=lambda match: -match.alike)
 

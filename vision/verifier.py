@@ -23,6 +23,7 @@ SIDE = 64
 
 REACH = 2
 AT_ONCE = 16
+WAYS = tuple((quarters, is_mirrored) for is_mirrored in (False, True) for quarters in range(4))
 
 
 class Verifier(nn.Module):
@@ -47,12 +48,15 @@ class Verifier(nn.Module):
         return judged[:, 0]
 
     @torch.inference_mode()
-    def compare(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
-        """The log-odds that each reference and its place, SIDE x SIDE RGB, show the same thing."""
+    def compare(self, pairs: Sequence[tuple[Image.Image, Image.Image]], ways: int = 1) -> list[float]:
+        """The log-odds that each reference and its place, SIDE x SIDE RGB, show the same thing: the mean over so many of the
+        `WAYS` in which both can be turned and mirrored alike (test-time augmentation), of which the first leaves them as they
+        are.
+        """
         said: list[float] = []
         for start in range(0, len(pairs), AT_ONCE):
-            references, places = zip(*pairs[start : start + AT_ONCE], strict=True)
-            said += self(as_tensor(references), as_tensor(places)).tolist()
+            both = [as_tensor(pictures) for pictures in zip(*pairs[start : start + AT_ONCE], strict=True)]
+            said += sum(self(*(_laid(each, *way) for each in both)) for way in WAYS[:ways]).div(ways).tolist()
         return said
 
     def save(self, folder: Path) -> None:
@@ -64,6 +68,11 @@ def as_tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
     """(n, 3, height, width) float32 in [0, 1]."""
     stacked = np.stack([np.asarray(picture, np.float32) for picture in pictures]) / 255
     return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+
+def _laid(pictures: torch.Tensor, quarters: int, is_mirrored: bool) -> torch.Tensor:
+    turned = torch.rot90(pictures, quarters, (2, 3))
+    return turned.flip(3) if is_mirrored else turned
 
 
 def _layer(inputs: int, outputs: int, size: int = 3, step: int = 1) -> nn.Module:
