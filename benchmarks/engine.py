@@ -1,10 +1,12 @@
 """The local engine against plain transformers, and how soon the app is ready.
 
-    python -m benchmarks.engine [--model models/hilum-tiny] [--prompts 50] [--dialogues 50] [--rounds 5] [--no-mini] [--json]
+    python -m benchmarks.engine [--model models/hilum-tiny] [--prompts 50] [--dialogues 50] [--rounds 5] [--json]
+        [--no-mini] [--no-clocks]
 
 Greedy ids are compared with `generate` on the same ids and pixels, token for token; speed is interleaved with it. With
 --json the last line is one object: {"P1": {"ratio": ...}, ...}, of a random LLaVA in fp32 that is larger than a processor's
-cache, each with the ratio of `--model` beside it; with --no-mini of `--model` alone.
+cache, each with the ratio of `--model` beside it; with --no-mini of `--model` alone. With --no-clocks there are counters and bytes
+alone, which need no idle machine, and P4 of the large one has as many dialogues as that of the other.
 """
 
 import argparse
@@ -21,12 +23,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import engine_page, engine_speed, engine_state, machine
-from benchmarks.engine_mini import build_mini
+from benchmarks.engine_mini import build_mini, load_exact
 from chat.conversation import Turn
 from chat.engine.base import Message, Sampling
 from chat.engine.checkpoint import Loaded, load
 from chat.engine.local import LocalEngine
 from chat.engine.parity import generate
+from chat.memory import share_freed_memory
 from chat.prompt import View, layout
 from chat.wording import LANGUAGES
 from finetune.ask_scenes import ask_about_scene
@@ -98,19 +101,22 @@ def measure_start(model: Path) -> float:
         app.wait()
 
 
-def measure(engine: LocalEngine, loaded: Loaded, rounds: int, dialogues: int, long: int) -> dict[str, dict[str, object]]:
-    """Every P of this file for one model."""
+def measure(engine: LocalEngine, loaded: Loaded, rounds: int | None, dialogues: int, long: int) -> dict[str, dict[str, object]]:
+    """Every P of this file for one model; without `rounds` those alone that no clock has a part in."""
     endless = dataclasses.replace(loaded, end_ids=frozenset())
     unending = LocalEngine(endless)
-    found = engine_speed.first_tokens(engine, loaded, rounds)
-    found |= engine_speed.per_token(unending, endless, rounds)
-    found["choose"] = engine_speed.choosing(loaded, rounds)
+    found: dict[str, dict[str, object]] = {}
+    if rounds:
+        found |= engine_speed.first_tokens(engine, loaded, rounds)
+        found |= engine_speed.per_token(unending, endless, rounds)
+        found["choose"] = engine_speed.choosing(loaded, rounds)
     found["P4"] = engine_state.exactness(unending, endless, dialogues)
     found["P9"] = engine_state.looks(engine, loaded)
     found["P11"] = engine_state.searching(engine)
     found["P12"] = engine_state.growth(engine, long)
     found["P18"] = engine_state.stopping(unending, endless)
-    found["P17"] = engine_page.first_word(endless)
+    if rounds:
+        found["P17"] = engine_page.first_word(endless)
     for name, one in found.items():
         print(f"{loaded.name:12} {name:16} {json.dumps(one)}", flush=True)
     return found
@@ -124,18 +130,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often each time is taken")
     parser.add_argument("--long", type=int, default=50, help="P12: turns once the window is full")
     parser.add_argument("--mini", action=argparse.BooleanOptionalAction, default=True, help="measure the random model as well")
+    parser.add_argument("--clocks", action=argparse.BooleanOptionalAction, default=True, help="measure times as well")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
     parser.add_argument("--json", action="store_true", help="print one JSON object last, on one line")
     args = parser.parse_args()
-    result: dict[str, Any] = {"machine": machine.describe(), "ready_seconds": measure_start(args.model)}
+    share_freed_memory()
+    result: dict[str, Any] = {"machine": machine.describe()}
+    result |= {"ready_seconds": measure_start(args.model)} if args.clocks else {}
     loaded = load(args.model, "auto", None)
     engine = LocalEngine(loaded)
     engine.warm_up()
     result |= compare(engine, loaded, args.prompts)
-    result[loaded.name] = found = measure(engine, loaded, args.rounds, args.dialogues, args.long)
+    rounds = args.rounds if args.clocks else None
+    result[loaded.name] = found = measure(engine, loaded, rounds, args.dialogues, args.long)
+    exact = load_exact(args.model, loaded.name)
+    found["P4 in fp32"] = engine_state.exactness(LocalEngine(exact), exact, args.dialogues)
+    print(f"{loaded.name:12} P4 in fp32       {json.dumps(found['P4 in fp32'])}", flush=True)
     if args.mini:
         mini = build_mini(args.model)
-        measured = measure(LocalEngine(mini), mini, args.rounds, max(1, args.dialogues // 10), args.long)
+        fewer = max(1, args.dialogues // 10) if args.clocks else args.dialogues
+        measured = measure(LocalEngine(mini), mini, rounds, fewer, args.long)
         result[mini.name] = measured
         found = {name: one | {loaded.name: found[name]["ratio"]} for name, one in measured.items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)

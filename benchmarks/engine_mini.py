@@ -46,17 +46,17 @@ def write_mini(folder: Path, tokenizer: Path) -> None:
     LlavaImageProcessorPil(size={"height": 336, "width": 336}, do_pad=True, do_center_crop=False).save_pretrained(folder)
 
 
-def load_mini(folder: Path) -> Loaded:
+def load_exact(folder: Path, name: str) -> Loaded:
     """In fp32, on a GPU as it comes; its answers never end by themselves."""
     loaded = load(folder, "auto", None)
     exact = loaded if loaded.device != "cpu" else dataclasses.replace(loaded, model=loaded.model.float(), dtype=torch.float32)
-    return dataclasses.replace(exact, name="mini-llava", end_ids=frozenset())
+    return dataclasses.replace(exact, name=name, end_ids=frozenset())
 
 
 def build_mini(tokenizer: Path) -> Loaded:
     with tempfile.TemporaryDirectory() as name:
         write_mini(Path(name), tokenizer)
-        return load_mini(Path(name))
+        return load_exact(Path(name), "mini-llava")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 from benchmarks import machine
-from benchmarks.engine_mini import Talk, load_mini, write_mini
+from benchmarks.engine_mini import Talk, load_exact, write_mini
 from benchmarks.engine_speed import counters
 from chat.conversation import Turn
 from chat.engine.base import Message, Sampling
@@ -180,7 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_mini(folder, args.tokenizer)
-        engine = LocalEngine(load_mini(folder))
+        engine = LocalEngine(load_exact(folder, "mini-llava"))
         with serve(folder) as peer:
             found = measure(engine, peer, args.rounds, args.tokens)
     result = {"machine": machine.describe(), **found, "verdict": verdict(found)}

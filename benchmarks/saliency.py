@@ -32,8 +32,9 @@ from finetune.reference import read_map
 from finetune.samples import Sample, find_samples
 from finetune.segmenter import SHIPPED as SEGMENTER
 from vision.lung_prior import GRID, find_lungs
+from vision.reference import Limits, Reference
 from vision.resnet import Classifier, load_classifier
-from vision.saliency import Limits, Reference, Saliency, explain, find_doubt, grad_cam, target
+from vision.saliency import Saliency, explain, find_doubt, grad_cam, join, read_stages, target
 from vision.unet import Segmenter, load_segmenter
 
 SEED = 77_000
@@ -131,16 +132,23 @@ def plant(
 ) -> Saliency:
     """The map of a film whose cell that holds most of `thing` was made to speak for `label`; shifts are not judged."""
     look, weights = classifier.look([film]), target(classifier, label)
-    assert look.features is not None and weights is not None
-    side = look.features.shape[-1]
-    amount = ndimage.gaussian_filter(np.asarray(thing, np.float32), thing.shape[0] / side / 2)
-    stride = np.arange(side) * thing.shape[0] // side  # a cell looks at its first pixel
-    row, column = divmod(int(amount[np.ix_(stride, stride)].argmax()), side)
-    loud = 2 * float(np.abs(np.tensordot(weights, look.features[0], 1)).max()) + 10
-    look.features[0, :, row, column] += weights * loud / float(weights @ weights)
+    assert look.features is not None and look.finer is not None and weights is not None
+    _speak(look.features[0], np.broadcast_to(weights[:, None, None], look.features.shape[1:]), thing)
+    if base := reference.baselines.get(label):
+        _speak(look.finer[0], base.gradient[0], thing)
     unshifted = replace(reference, limits=replace(reference.limits, shift=-1))
     lungs = segmenter.segment(film).lungs if segmenter else ()
     return explain(classifier, film, look, label, lungs, reference=unshifted)
+
+
+def _speak(features: Grey, gradient: NDArray[Any], thing: Where) -> None:
+    """Make the cell of (channels, h, w) `features` that holds most of `thing` speak louder than any of them does."""
+    side = features.shape[-1]
+    amount = ndimage.gaussian_filter(np.asarray(thing, np.float32), thing.shape[0] / side / 2)
+    stride = np.arange(side) * thing.shape[0] // side  # a cell looks at its first pixel
+    row, column = divmod(int(amount[np.ix_(stride, stride)].argmax()), side)
+    loud, here = 2 * float(np.abs((features * gradient).sum(0)).max()) + 10, gradient[:, row, column]
+    features[:, row, column] += here * loud / float(here @ here)
 
 
 def gate(
@@ -201,27 +209,21 @@ def cost(
     and the milliseconds of the map with its own extra pass and all its checks, the lungs' mask among them.
     """
     pixels, model = classifier.pixels([film]), cast(Any, classifier.model)
-    look = classifier.see(pixels)
+    look, base = classifier.see(pixels), reference.baselines.get(label)
 
     @torch.inference_mode()
     def forward() -> object:
         return model(pixel_values=pixels).logits.numpy()
 
-    @torch.inference_mode()
-    def both() -> object:
-        seen, weights = model.resnet(pixels), target(classifier, label)
+    def mapped_from(with_stages: bool) -> object:
+        seen, weights = classifier.see(pixels, with_stages), target(classifier, label)
         assert weights is not None
-        return model.classifier(seen.pooler_output).numpy(), grad_cam(seen.last_hidden_state.numpy()[0], weights)
-
-    def summed() -> object:
-        seen, weights = classifier.see(pixels), target(classifier, label)
-        assert seen.features is not None and weights is not None
-        return seen.logits, grad_cam(seen.features[0], weights)
+        return seen.logits, join(read_stages(seen, weights, base))
 
     def checked() -> object:
         return explain(classifier, film, look, label, segmenter.segment(film).lungs, look, reference)
 
-    calls = (forward, both, summed, checked)
+    calls = (forward, lambda: mapped_from(False), lambda: mapped_from(True), checked)
     interleaved(*calls, rounds=3)
     plain, mapped, through, judged = interleaved(*calls, rounds=rounds)
     ratios = {"map_over_forward": round(mapped / plain, 3), "look_and_map_over_forward": round(through / plain, 3)}

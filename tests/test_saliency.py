@@ -1,7 +1,8 @@
 """The map, its checks and its peak, on tiny real classifiers, drawn films and real ones."""
 
 import copy
-import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, 
 
 from finetune.phantom import draw_phantom
 from finetune.records import patient_of, split_of
-from finetune.reference import fit, fit_limits
+from finetune.reference import fit, fit_limits, gradients
 from finetune.samples import find_samples
 from vision.burned_in import SIDE, find_burned_in
 from vision.evidence import CheckpointError, Mask
 from vision.lung_prior import GRID, find_lungs
+from vision.reference import Baseline, Limits, Reference
 from vision.resnet import Calibration, Classifier, load_classifier, squash
-from vision.saliency import Limits, Reference, Saliency, explain, grad_cam, target
+from vision.saliency import Saliency, explain, fine_contrast, grad_cam, join, target
 
 LABELS = {0: "NORMAL", 1: "PNEUMONIA"}
 
@@ -202,14 +204,57 @@ def test_a_map_of_what_a_shift_changes_is_a_doubt() -> None:
     assert read(random_classifier(3), noise, reference=generous).doubt == "unstable"
 
 
+def baseline_of(classifier: Classifier, image: Image.Image) -> Baseline:
+    """A baseline of one film alone."""
+    both = [classifier.look([each]) for each in (image, ImageOps.mirror(image))]
+    weights = target(classifier, "PNEUMONIA")
+    slopes = np.stack([np.maximum(gradients(classifier, look, weights)[0], 0) for look in both])
+    coarse = np.stack([np.tensordot(weights, look.features[0], 1) for look in both])
+    fine = np.stack([fine_contrast(look.finer[0], slopes[n]) for n, look in enumerate(both)])
+    return Baseline(coarse, slopes, fine, np.ones_like(fine))
+
+
 def test_a_map_that_says_no_more_than_the_reference_is_empty(bright: Classifier) -> None:
     image = body(0.3, 0.4)
-    look, weights = bright.look([image]), target(bright, "PNEUMONIA")
-    same = np.stack([np.tensordot(weights, look.features[0], 1)] * 2)
-    found = read(bright, image, reference=Reference({"PNEUMONIA": same}))
+    reference = Reference({"PNEUMONIA": baseline_of(bright, image)})
+    found = read(bright, image, reference=reference)
     assert found.doubt == "empty" and not found.trusted and found.peak is None
-    shown = read(bright, body(0.7, 0.5), reference=Reference({"PNEUMONIA": same}))
+    shown = read(bright, body(0.7, 0.5), reference=reference)
     assert (shown.peak.side, shown.peak.zone) == ("left", "middle")
+
+
+def test_a_baseline_of_other_shapes_is_left_out(bright: Classifier) -> None:
+    image, base = body(0.3, 0.4), baseline_of(bright, body(0.7, 0.5))
+    for part in ("coarse", "gradient"):
+        odd = replace(base, **{part: np.concatenate([getattr(base, part)] * 2, -1)})
+        found = read(bright, image, reference=Reference({"PNEUMONIA": odd}))
+        np.testing.assert_array_equal(found.heatmap.values, read(bright, image).heatmap.values)
+
+
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=10)
+def test_the_finer_map_is_layer_cam_where_the_gradient_is_the_films_own(seed: int) -> None:
+    classifier, image = random_classifier(seed), tiny.picture(seed)
+    look, model = classifier.look([image]), classifier.model
+    maps = torch.from_numpy(look.finer).requires_grad_()
+    logits = model.classifier(model.resnet.pooler(model.resnet.encoder.stages[-1](maps)))
+    (gradient,) = torch.autograd.grad(logits[0, 1] - logits[0, 0], maps)
+    theirs = (gradient.relu() * maps).sum(1).relu()[0].detach()
+    own = gradients(classifier, look, target(classifier, "PNEUMONIA"))[0]
+    np.testing.assert_allclose(fine_contrast(look.finer[0], np.maximum(own, 0)), theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_the_last_stage_says_where_and_the_one_before_where_in_there() -> None:
+    def bump(row: int, column: int, wide: float) -> np.ndarray:
+        rows, columns = np.ogrid[:GRID, :GRID]
+        return np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * wide**2)).astype(np.float32)
+
+    coarse, fine = bump(20, 20, 12), bump(24, 17, 2) + 3 * bump(50, 50, 2) + np.float32(0.01)
+    joined = join([coarse, fine])
+    row, column = np.unravel_index(int(joined.argmax()), joined.shape)
+    assert max(abs(row - 24), abs(column - 17)) <= 1 and joined.max() == 1
+    np.testing.assert_array_equal(join([coarse]), coarse)
+    assert not join([coarse, -fine]).any()
 
 
 def test_an_architecture_without_maps_has_none() -> None:
@@ -251,10 +296,9 @@ def test_a_reference_comes_back_as_it_was_saved(taught: tuple[Path, Path]) -> No
     data, folder = taught
     made, facts = fit(load_classifier(folder), find_samples(data), 8)
     kept = Reference.load(folder)
-    assert kept.limits == made.limits and facts["films"] == {"NORMAL": 8, "PNEUMONIA": 8}
-    for label in ("NORMAL", "PNEUMONIA"):
-        np.testing.assert_allclose(kept.maps[label], made.maps[label], atol=1e-4)
-    assert kept.maps["PNEUMONIA"].shape == (2, 16, 16)
+    assert kept.limits == made.limits and facts["films"] == {"PNEUMONIA": 8} and kept.baselines.keys() == {"PNEUMONIA"}
+    for part, values in vars(made.baselines["PNEUMONIA"]).items():
+        np.testing.assert_allclose(getattr(kept.baselines["PNEUMONIA"], part), values)
 
 
 def test_the_limits_lose_no_more_maps_than_they_may() -> None:
@@ -274,25 +318,39 @@ def test_a_reference_of_other_weights_is_refused(taught: tuple[Path, Path], tmp_
     assert Reference.load(tmp_path) == Reference()
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
-    (tmp_path / "saliency.json").write_bytes((taught[1] / "saliency.json").read_bytes())
+    for name in ("saliency.json", "saliency.safetensors"):
+        (tmp_path / name).write_bytes((taught[1] / name).read_bytes())
     with pytest.raises(CheckpointError, match="made with another classifier"):
         Reference.load(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"classifier": "x", "limits": {"odd": 1}, "maps": {}}', "\xff"])
-def test_a_damaged_reference_says_what_to_run(tmp_path: Path, text: str) -> None:
-    tiny.build_classifier(tmp_path, 64, None)
-    (tmp_path / "saliency.json").write_text(text, "latin-1")
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"classifier": "x", "limits": {"odd": 1}}', "\xff", None])
+def test_a_damaged_reference_says_what_to_run(taught: tuple[Path, Path], tmp_path: Path, text: str | None) -> None:
+    shutil.copytree(taught[1], tmp_path, dirs_exist_ok=True)
+    if text is None:
+        (tmp_path / "saliency.safetensors").unlink()
+    else:
+        (tmp_path / "saliency.json").write_text(text, "latin-1")
     with pytest.raises(CheckpointError, match=r"finetune\.reference"):
         Reference.load(tmp_path)
 
 
-def test_a_reference_with_a_map_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    tiny.build_classifier(tmp_path, 64, None)
-    Reference({"PNEUMONIA": np.full((2, 2, 2), np.nan)}).save(tmp_path)
-    assert "NaN" in json.dumps(json.loads((tmp_path / "saliency.json").read_text()))
-    with pytest.raises(CheckpointError):
-        Reference.load(tmp_path)
+def test_a_reference_with_a_map_that_is_no_number_or_of_no_shape_is_refused(taught: tuple[Path, Path]) -> None:
+    folder, kept = taught[1], Reference.load(taught[1])
+    base = kept.baselines["PNEUMONIA"]
+    wrong = {
+        "coarse": base.coarse * np.nan,
+        "fine": base.fine[0],
+        "spread": 0 * base.spread,
+        "gradient": base.gradient[..., 1:],
+    }
+    for part, values in wrong.items():
+        odd = replace(base, **{part: values})
+        Reference({"PNEUMONIA": odd}).save(folder)
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            Reference.load(folder)
+    kept.save(folder)
+    assert Reference.load(folder).limits == kept.limits
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:

@@ -17,11 +17,12 @@ from finetune import verifier
 from finetune.pairs import draw_hunted, draw_laid
 from finetune.progress import Progress
 from finetune.verifier import Recipe, Training, varied
+from vision.edges import foreground
 from vision.evidence import CheckpointError
-from vision.matching import Match, find_matches, lay_over
+from vision.matching import CLOSELY, Match, find_matches, lay_over, verify
 from vision.search import shared
 from vision.tiling import Box
-from vision.verifier import SIDE, WEIGHTS, Verifier, as_tensor, load_verifier
+from vision.verifier import SIDE, WAYS, WEIGHTS, Verifier, as_tensor, load_verifier
 
 SMALL = Recipe(laid=11, hunted=11, steps=4, batch=16)
 FLAGS = [word for name in ("laid", "hunted", "steps", "batch") for word in (f"--{name}", str(getattr(SMALL, name)))]
@@ -55,6 +56,30 @@ def test_light_and_contrast_change_nothing() -> None:
     with torch.inference_mode():
         usual, darker = load_verifier()(*both), load_verifier()(both[0] * 0.5, both[1] * 0.6 + 0.3)
     assert torch.allclose(usual, darker, atol=1.5)
+
+
+def test_judged_in_every_way_it_does_not_matter_how_both_are_turned() -> None:
+    pairs = [(one, other) for seed in range(3) for one, other, _ in draw_laid(np.random.default_rng([97, seed]))]
+    turns = (None, *Image.Transpose)
+    turned = [[(a.transpose(t), b.transpose(t)) if t is not None else (a, b) for a, b in pairs] for t in turns]
+    singly = np.array([load_verifier().compare(each) for each in turned])
+    closely = np.array([load_verifier().compare(each, len(WAYS)) for each in turned])
+    assert len(turns) == len(WAYS) == 8 and np.ptp(singly, axis=0).max() > 0.5
+    np.testing.assert_allclose(closely, np.broadcast_to(singly.mean(0), closely.shape), atol=1e-3)
+
+
+def test_only_the_likeliest_places_are_judged_in_every_way() -> None:
+    case = draw_case(np.random.default_rng([9, 0]), (900, 600), True)
+    *_, (_, places) = find_matches(case.image, case.reference, is_verified=False)
+    thing, judged = foreground(case.reference), {}
+    for ways in (1, len(WAYS)):
+        judged[ways] = load_verifier().compare([lay_over(case.image, thing, place) for place in places], ways)
+    order = sorted(range(len(places)), key=lambda k: -judged[1][k])
+    wanted = {places[k].box: judged[len(WAYS) if n < CLOSELY else 1][k] for n, k in enumerate(order)}
+    assert len(places) > 2 * CLOSELY
+    found = verify(case.image, thing, places)
+    assert {place.box: pytest.approx(place.alike, abs=1e-3) for place in found} == wanted
+    assert [place.alike for place in found] == sorted((place.alike for place in found), reverse=True)
 
 
 @pytest.mark.parametrize("turn", [0.0, 14.0, -20.0])

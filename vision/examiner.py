@@ -14,8 +14,9 @@ import torch
 
 from vision.domain import Domain
 from vision.evidence import LUNGS, CheckpointError, Evidence, Finding, Mask, Refusal, Region
+from vision.reference import Reference
 from vision.resnet import Classifier, digest, load_classifier
-from vision.saliency import Reference, explain
+from vision.saliency import explain
 from vision.study import Study
 from vision.unet import Segmenter, open_segmenter
 

@@ -72,9 +72,9 @@ class Look:
     """What one pass over n images gave.
 
     `logits` (n, k); `features` (n, channels, h, w), the maps before pooling, None for an architecture that has none;
-    `embedding` (n, channels), their mean, or the logits where there are no maps. `stages` (n, d) summarises the maps of
-    every stage, first to last, for the domain check (see `_summary`); None likewise, and where it was not asked for.
-    `pixels` (n, 3, height, width) are what the pass was given.
+    `finer`, likewise, those of the stage before; `embedding` (n, channels), the mean of `features`, or the logits where there
+    are no maps. `stages` (n, d) summarises the maps of every stage, first to last, for the domain check (see `_summary`); None
+    likewise, and where it was not asked for. `pixels` (n, 3, height, width) are what the pass was given.
     """
 
     logits: NDArray[np.float32]
@@ -82,13 +82,12 @@ class Look:
     embedding: NDArray[np.float32]
     stages: NDArray[np.float32] | None = None
     pixels: torch.Tensor | None = None
+    finer: NDArray[np.float32] | None = None
 
     def of(self, index: int) -> "Look":
         """What the pass gave for one of the images."""
-        one = slice(index, index + 1)
-        features, stages = (None if maps is None else maps[one] for maps in (self.features, self.stages))
-        pixels = None if self.pixels is None else self.pixels[one]
-        return Look(self.logits[one], features, self.embedding[one], stages, pixels)
+        one: dict[str, Any] = {name: None if part is None else part[index : index + 1] for name, part in vars(self).items()}
+        return Look(**one)
 
 
 class Classifier:
@@ -124,12 +123,12 @@ class Classifier:
             logits = self.model(pixel_values=given).logits.float().cpu().numpy()
             return Look(logits, None, logits, pixels=pixels)
         model = cast(Any, self.model)
-        seen = model.resnet(given, output_hidden_states=with_stages)
+        seen = model.resnet(given, output_hidden_states=True)
         logits = model.classifier(seen.pooler_output).float().cpu().numpy()
-        features = seen.last_hidden_state.float().cpu().numpy()
+        finer, features = (maps.float().cpu().numpy() for maps in seen.hidden_states[-2:])
         embedding = seen.pooler_output.flatten(1).float().cpu().numpy()
         stages = _summary(seen.hidden_states).float().cpu().numpy() if with_stages else None
-        return Look(logits, features, embedding, stages, pixels)
+        return Look(logits, features, embedding, stages, pixels, finer)
 
     def logits(self, images: Sequence[Image.Image], mirrored: bool = True) -> NDArray[np.float32]:
         """(n, k) logits, with `mirrored` averaged with those of the mirrored images (test-time augmentation)."""

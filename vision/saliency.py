@@ -1,15 +1,13 @@
 """Saliency: where in a film a label comes from, in closed form, and whether that map can be trusted.
 
-Knows the classifier's last feature maps, the film's grey values and fixed checks on both. Does not know language, nor
-whether the label is called.
+Knows the feature maps of the classifier's last two stages, the film's grey values and fixed checks on both. Does not know
+language, nor whether the label is called.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import ceil, floor, log2
-from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch.nn.functional as F
@@ -18,81 +16,25 @@ from PIL import Image
 from scipy import ndimage
 
 from vision import burned_in
-from vision.evidence import CheckpointError, Heatmap, Mask, Peak, Side, Zone
+from vision.evidence import Heatmap, Mask, Peak, Side, Zone
 from vision.lung_prior import GRID, Lungs, find_lungs
-from vision.resnet import Classifier, Look, digest
+from vision.reference import Baseline, Floats, Limits, Reference
+from vision.resnet import Classifier, Look
 from vision.tiling import Box
 
-Floats = NDArray[np.float32]
 Weights = NDArray[np.float32] | NDArray[np.float64]
 Doubt = Literal["no_map", "empty", "border", "marker", "outside_lungs", "unstable"]
-FACTS = "saliency.json"
 SHIFT = 0.02
 """How far the film is moved for the map's stability, as a part of its side."""
 CORE = 0.8
 """The box of a peak holds what reaches this part of the maximum: at a half, a coarse map takes in both lungs."""
+COARSE = 6
+"""How often the last stage counts against the finer one before: the one says where, the other where in there. Counted less
+often, the maxima are as near to what is pointed at, but gather in one place on films where much speaks for the label.
+"""
+NOTHING = Reference()
 _EDGE = ceil(0.03 * GRID)
 _ROUNDING = 1e-4  # of what a cell says: less than that over the reference is nothing
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the numbers of a map may be. `python -m finetune.reference` sets them so that each check loses 2 to 4 % of the
-    called films of the validation part; the defaults, for a classifier without its file, are about what it gave for the first.
-
-    Shares are of the mass of the peak, the region of at least half of the maximum around it. `border`: on padding or within
-    3 % of the film's edge. `marker`: within half a cell of something burned in. `outside_lungs`: off the lungs that grey values
-    suggest by half a cell and by 3 % of the film; `outside_mask`: off a segmenter's, in its place where there is one.
-    `shift`: least correlation of the map with that of the film moved by 2 %.
-    """
-
-    border: float = 0.1
-    marker: float = 0.2
-    outside_lungs: float = 0.35
-    shift: float = 0.9
-    outside_mask: float = 0.65
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a map is read against: per label, float32 (2, h, w), the mean map of training films without the label, as they
-    are and mirrored; and the limits that fit this classifier.
-
-    A cell then says how much more it speaks for the label than the same place of such films does (difference from a
-    reference, as in DeepLIFT, Shrikumar et al. 2017, at the last stage): without it the ever-same background decides where
-    the map is highest.
-    """
-
-    maps: Mapping[str, Floats] = field(default_factory=dict)
-    limits: Limits = Limits()
-
-    @classmethod
-    def load(cls, folder: Path, weights: str | None = None) -> "Reference":
-        """The reference beside a classifier's weights, whose `digest` may be given; an empty one where there is none.
-
-        Raises CheckpointError when it is damaged, or was made with other weights than those beside it.
-        """
-        if not (folder / FACTS).exists():
-            return cls()
-        again = f"Run python -m finetune.reference --model {folder.name} again."
-        try:
-            facts = json.loads((folder / FACTS).read_text("utf-8"))
-            maps = {str(label): np.array(values, np.float32) for label, values in facts["maps"].items()}
-            limits = Limits(**{name: float(value) for name, value in facts["limits"].items()})
-            fitted_to = facts["classifier"]
-            if any(values.ndim != 3 or len(values) != 2 or not np.isfinite(values).all() for values in maps.values()):
-                raise ValueError("not (2, h, w) numbers")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"The saliency reference in {folder.name} cannot be read. {again}") from error
-        if fitted_to != (weights or digest(folder)):
-            raise CheckpointError(f"The saliency reference in {folder.name} was made with another classifier. {again}")
-        return cls(maps, limits)
-
-    def save(self, folder: Path) -> None:
-        """Write it beside the weights that it was made with."""
-        maps = {label: np.round(values.astype(float), 4).tolist() for label, values in self.maps.items()}
-        facts = {"classifier": digest(folder), "limits": asdict(self.limits), "maps": maps}
-        (folder / FACTS).write_text(json.dumps(facts) + "\n", "utf-8")
 
 
 @dataclass(frozen=True)
@@ -135,6 +77,15 @@ def target(classifier: Classifier, label: str) -> Weights | None:
     return np.asarray(head[index] - others.mean(0) if len(others) else head[index])
 
 
+def fine_contrast(features: Floats, gradient: Floats) -> Floats:
+    """(channels, h, w), twice -> (h, w): what each cell adds to the target where its gradient is this; not finite counts as 0.
+
+    LayerCAM (Jiang et al. 2021) but for its gradient, which is not the film's own: that of one pass is noise from cell to cell,
+    and its mean over films is neither that nor a second pass.
+    """
+    return np.asarray(np.nan_to_num((features * gradient).sum(0)), np.float32)
+
+
 def explain(
     classifier: Classifier,
     image: Image.Image,
@@ -142,52 +93,79 @@ def explain(
     label: str,
     lungs: Sequence[Mask] = (),
     mirrored: Look | None = None,
-    reference: Reference = Reference(),
+    reference: Reference = NOTHING,
 ) -> Saliency:
     """The map of `label` on `image`, whose pass is the first of `look`, its trust checks and its peak. Costs one more pass.
 
-    `mirrored` is the pass over the mirror image, averaged in when given; `lungs` are the patient's right and left one, guessed
-    from grey values where they are not given.
+    With a baseline in `reference` it is a geometric mean of what the last stage says over it and of how many standard
+    deviations the finer one before does; without, what the last stage says. `mirrored` is the pass over the mirror image,
+    averaged in when given; `lungs` are the patient's right and left one, guessed from grey values where they are not given.
     Raises ValueError for a label that the classifier does not have.
     """
     weights = target(classifier, label)
     pixels = look.pixels
     if weights is None or look.features is None or pixels is None:
         return Saliency(None, False, "no_map", None)
-    cells = look.features.shape[2:]
-    base: Floats | None = reference.maps.get(label)
-    if base is None or base.shape[1:] != cells:
-        base = np.zeros((2, *cells), np.float32)
-    size = (int(pixels.shape[2]), int(pixels.shape[3]))
-    said = contrast(look.features[0], weights)
-    plain = whole = _laid(said - base[0], size)
-    if mirrored is not None and mirrored.features is not None:
-        whole = np.float32(0.5) * (plain + _laid(contrast(mirrored.features[0], weights) - base[1], size)[:, ::-1])
-    heatmap = Heatmap(label, _scaled(np.where(whole > _ROUNDING * np.abs(said).max(), whole, 0)))
+    base = reference.baselines.get(label)
+    if base is not None and not base.fits(look):
+        base = None
+    said = read_stages(look, weights, base)
+    both = [said] if mirrored is None else [said, [stage[:, ::-1] for stage in read_stages(mirrored, weights, base, side=1)]]
+    stages = [np.asarray(np.mean(maps, 0), np.float32) for maps in zip(*both, strict=True)]
+    heatmap = Heatmap(label, join(stages))
     if not heatmap.values.any():
         return Saliency(heatmap, False, "empty", None)
-    down, right = (max(1, round(SHIFT * side)) for side in size)
+    down, right = (max(1, round(SHIFT * side)) for side in pixels.shape[2:])
     shifted = F.pad(pixels[:1, :, :-down, :-right], (right, 0, down, 0), mode="replicate")
-    moved = classifier.see(shifted, with_stages=False)
-    again = _laid(contrast(cast(Floats, moved.features)[0], weights) - base[0], size, (down, right))
-    return _judge(heatmap, image, lungs, GRID / cells[1], _correlation(plain, again), reference.limits)
+    moved = read_stages(classifier.see(shifted, with_stages=False), weights, base, by=(down, right))
+    cell, shift = GRID / look.features.shape[3], _correlation(said[0], moved[0])
+    return _judge(heatmap, join(stages[:1]), image, lungs, cell, shift, reference.limits)
 
 
-def _judge(heatmap: Heatmap, image: Image.Image, lungs: Sequence[Mask], cell: float, shift: float, limits: Limits) -> Saliency:
-    """The checks on a map that is not empty; `cell` is the classifier's, in those of the map."""
+def read_stages(
+    look: Look, weights: Weights, base: Baseline | None, side: int = 0, by: tuple[int, int] = (0, 0)
+) -> list[Floats]:
+    """What speaks for the target in the first of `look`, as (GRID, GRID) maps over its pixels, which were moved `by` pixels:
+    the last stage's, and with a baseline, of whose two sides `side` is meant, that of the stage before.
+    """
+    assert look.features is not None and look.finer is not None and look.pixels is not None
+    cells = [contrast(look.features[0], weights)]
+    if base is not None:
+        finer = fine_contrast(look.finer[0], base.gradient[side])
+        cells = [_beyond(cells[0], base.coarse[side]), _beyond(finer, base.fine[side]) / base.spread[side]]
+    size = int(look.pixels.shape[2]), int(look.pixels.shape[3])
+    return [_laid(values, size, by) for values in cells]
+
+
+def _beyond(said: Floats, usual: Floats) -> Floats:
+    return np.where(np.abs(said - usual) > _ROUNDING * np.abs(said).max(), said - usual, np.float32(0))
+
+
+def join(stages: Sequence[Floats]) -> Floats:
+    """The geometric mean of the positive parts, in [0, 1]; the first counts `COARSE` times."""
+    weights = np.array([COARSE, 1][: len(stages)])
+    powers = [_scaled(stage) ** weight for stage, weight in zip(stages, weights / weights.sum(), strict=True)]
+    return _scaled(np.asarray(np.prod(powers, 0), np.float32))
+
+
+def _judge(
+    heatmap: Heatmap, coarse: Floats, image: Image.Image, lungs: Sequence[Mask], cell: float, shift: float, limits: Limits
+) -> Saliency:
+    """The checks on a map that is not empty, by what the last stage says, whose cells are of `cell` of the map's: what draws
+    that one to it shows there more than where the finer one is highest.
+    """
     squeezed = image.resize((burned_in.SIDE, burned_in.SIDE), Image.Resampling.BILINEAR, reducing_gap=2)
     grey = np.asarray(squeezed.convert("L"), np.float32) / np.float32(255)
     found = find_lungs(grey)
     halves = [_on_grid(mask) for mask in lungs]
     lungs_at = np.logical_or.reduce(halves) if halves else found.inside
-    top = np.unravel_index(int(heatmap.values.argmax()), heatmap.values.shape)
-    region, core = (_connected(heatmap.values >= level, top) for level in (0.5, CORE))
-    mass = np.where(region, heatmap.values, 0)
+    top, region = _about_the_top(heatmap.values, CORE)
+    mass = np.where(_about_the_top(coarse, 0.5)[1], coarse, 0)
     shares = _shares(mass, found, burned_in.find_burned_in(grey), cell) | {"shift": shift}
     if halves:
         shares["outside_mask"] = float(mass[~lungs_at].sum() / mass.sum())
     doubt = find_doubt(shares, limits)
-    peak = _peak(core, (int(top[0]), int(top[1])), lungs_at, halves, image.size)
+    peak = _peak(region, top, lungs_at, halves, image.size)
     inside = float(heatmap.values[lungs_at].sum() / heatmap.values.sum()) if halves else None
     return Saliency(heatmap, doubt is None, doubt, peak, shares, inside)
 
@@ -197,9 +175,11 @@ def _on_grid(mask: Mask) -> NDArray[np.bool_]:
     return np.asarray(grey.resize((GRID, GRID), Image.Resampling.BOX)) > 127
 
 
-def _connected(above: NDArray[np.bool_], top: tuple[np.intp, ...]) -> NDArray[np.bool_]:
-    parts = ndimage.label(above)[0]
-    return np.asarray(parts == parts[top])
+def _about_the_top(values: Floats, level: float) -> tuple[tuple[int, int], NDArray[np.bool_]]:
+    """Where a map is highest, and what is connected with it and reaches `level`."""
+    row, column = divmod(int(values.argmax()), values.shape[1])
+    parts = ndimage.label(values >= level)[0]
+    return (row, column), np.asarray(parts == parts[row, column])
 
 
 def _scaled(values: Floats) -> Floats:
