@@ -5,8 +5,8 @@
 
 Greedy ids are compared with `generate` on the same ids and pixels, token for token; speed is interleaved with it. With
 --json the last line is one object: {"P1": {"ratio": ...}, ...}, of a random LLaVA in fp32 that is larger than a processor's
-cache, each with the ratio of `--model` beside it; with --no-mini of `--model` alone. With --no-clocks there are counters and bytes
-alone, which need no idle machine, and P4 of the large one has as many dialogues as that of the other.
+cache, each with the ratio of `--model` beside it; with --no-mini of `--model` alone. With --no-clocks there are counters and
+bytes alone, which need no idle machine, and P4 of the large one has as many dialogues as that of the other.
 """
 
 import argparse
