@@ -170,7 +170,7 @@ class _Finder:
 
     def _may_be(self, place: _Place) -> bool:
         """Whether the surest yes would make this place believed; places come in the order of what speaks for them."""
-        return place.likeness is None or self._believe(place, 1.0) >= self.threshold
+        return self._believe(place, 1.0) >= self.threshold
 
     def _left(self) -> int:
         return self.wanted.passes - self.state.passes
@@ -212,10 +212,12 @@ class _Finder:
         for hit in patches:
             fit = hit.score**self.acceptance.fit if is_plain else 1.0
             self.queue.append(_Place(-1 - hit.score, next(self.numbers), hit.box, fit=fit))
+        # A plain shape is one of the patches of its colour, where there are any: what is none of them fills its box like none.
+        fit = 0.0**self.acceptance.fit if is_plain and patches else 1.0
         scale = len(self.scales) - 1
         boxes = list(distinct(self.image, self.scales[scale]))
         for box, much in zip(boxes, detail(self.image, boxes), strict=True):
-            self.queue.append(_Place(-0.5 - min(0.4, much / 100), next(self.numbers), box, scale=scale + 1))
+            self.queue.append(_Place(-0.5 - min(0.4, much / 100), next(self.numbers), box, fit=fit, scale=scale + 1))
         likely = tuple(Hit(place.box, -place.priority) for place in sorted(self.queue)[:MOST_LIKELY])
         self.state = replace(self.state, ranked=1.0, likely=likely)
         yield self.state
@@ -253,7 +255,7 @@ class _Finder:
         for box in inside:
             x, y = (box.left + box.right) // 2, (box.top + box.bottom) // 2
             if place.box.left <= x < place.box.right and place.box.top <= y < place.box.bottom:
-                heapq.heappush(self.queue, _Place(-yes, next(self.numbers), box, scale=place.scale - 1))
+                heapq.heappush(self.queue, _Place(-yes, next(self.numbers), box, fit=place.fit, scale=place.scale - 1))
 
     def _note(self, hit: Hit) -> None:
         best = self.state.best

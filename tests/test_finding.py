@@ -13,10 +13,11 @@ from engines import Subject, build, counted
 from PIL import Image
 from test_cli import assert_refused, run
 
-from benchmarks.search_scenes import Case, draw_case
+from benchmarks.search_scenes import Case, draw_case, draw_described
 from chat.acceptance import SEARCH, Acceptance, read_acceptance, write_acceptance
 from chat.assistant import Assistant, RequestError
-from chat.finding import Search, Wanted, find, read_budget
+from chat.choosing import find_named
+from chat.finding import BATCH, Search, Wanted, find, read_budget
 from chat.ui.words import explain
 from vision.study import Study
 from vision.tiling import Box
@@ -74,6 +75,17 @@ def test_a_description_is_looked_for_from_coarse_to_fine_until_the_budget_is_spe
     last = list(searched(subject, case.image, Wanted(text="무언가가", passes=12), DOUBTING))[-1]
     sides = [max(box.size) for box in last.looked_at]
     assert (last.end, last.passes, last.hits) == ("budget", 12, ()) and sides[0] == max(sides) > min(sides)
+
+
+def test_a_plain_shape_is_one_of_the_patches_of_its_colour_where_there_are_any(subject: Subject) -> None:
+    image, text, _ = draw_described(np.random.default_rng([9, 2]), (640, 480), present=True)
+    likely = [patch for patch in find_named(image, text) if patch.score**2 >= 0.75]
+    plain, any_shape = Acceptance(text_threshold=0.75, fit=2.0), Acceptance(text_threshold=0.75)
+    last = {each: list(searched(subject, image, Wanted(text=text, passes=60), each))[-1] for each in (plain, any_shape)}
+    assert likely and len(likely) <= last[plain].passes <= 2 * len(likely) + BATCH and last[plain].end != "budget"
+    assert last[any_shape].passes == 60, "what was not taught such shapes is asked about all there is"
+    grey = list(searched(subject, image.convert("L").convert("RGB"), Wanted(text=text, passes=9), plain))[-1]
+    assert find_named(image.convert("L").convert("RGB"), text) == [] and grey.passes == 9
 
 
 def test_a_blank_image_ends_after_a_look_or_two(subject: Subject) -> None:
