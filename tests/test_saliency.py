@@ -254,7 +254,8 @@ def test_the_last_stage_says_where_and_the_one_before_where_in_there() -> None:
     row, column = np.unravel_index(int(joined.argmax()), joined.shape)
     assert max(abs(row - 24), abs(column - 17)) <= 1 and joined.max() == 1
     np.testing.assert_array_equal(join([coarse]), coarse)
-    assert not join([coarse, -fine]).any()
+    np.testing.assert_allclose(join([coarse, -fine]), coarse ** (6 / 7), rtol=1e-5)
+    assert not join([-coarse, fine]).any() and (joined >= 0.49 * join([coarse, -fine])).all()
 
 
 def test_an_architecture_without_maps_has_none() -> None:

@@ -32,6 +32,7 @@ COARSE = 6
 """How often the last stage counts against the finer one before: the one says where, the other where in there. Counted less
 often, the maxima are as near to what is pointed at, but gather in one place on films where much speaks for the label.
 """
+UNSAID = 2.0 ** -(COARSE + 1)
 NOTHING = Reference()
 _EDGE = ceil(0.03 * GRID)
 _ROUNDING = 1e-4  # of what a cell says: less than that over the reference is nothing
@@ -142,10 +143,13 @@ def _beyond(said: Floats, usual: Floats) -> Floats:
 
 
 def join(stages: Sequence[Floats]) -> Floats:
-    """The geometric mean of the positive parts, in [0, 1]; the first counts `COARSE` times."""
-    weights = np.array([COARSE, 1][: len(stages)])
-    powers = [_scaled(stage) ** weight for stage, weight in zip(stages, weights / weights.sum(), strict=True)]
-    return _scaled(np.asarray(np.prod(powers, 0), np.float32))
+    """The geometric mean of the positive parts, in [0, 1]: the first, the last stage's, counts `COARSE` times, and is no more
+    than halved where a finer one says nothing.
+    """
+    coarse, *finer = map(_scaled, stages)
+    for fine in finer:
+        coarse = (coarse**COARSE * np.maximum(fine, UNSAID)) ** (1 / (COARSE + 1))
+    return _scaled(coarse)
 
 
 def _judge(
