@@ -196,9 +196,8 @@ def verify(image: Image.Image, thing: Image.Image, matches: Sequence[Match]) -> 
     verifier, pairs = load_verifier(), [lay_over(image, thing, match) for match in matches]
     said = verifier.compare(pairs)
     likely = sorted(range(len(pairs)), key=lambda k: -said[k])[:CLOSELY]
-    for k, alike in zip(likely, verifier.compare([pairs[k] for k in likely], len(WAYS)), strict=True):
-        said[k] = alike
-    judged = [replace(match, alike=alike) for match, alike in zip(matches, said, strict=True)]
+    closely = dict(zip(likely, verifier.compare([pairs[k] for k in likely], len(WAYS)), strict=True))
+    judged = [replace(match, alike=closely.get(k, said[k])) for k, match in enumerate(matches)]
     return sorted(judged, key=lambda match: -match.alike)
 
 

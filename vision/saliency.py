@@ -81,8 +81,8 @@ def target(classifier: Classifier, label: str) -> Weights | None:
 def fine_contrast(features: Floats, gradient: Floats) -> Floats:
     """(channels, h, w), twice -> (h, w): what each cell adds to the target where its gradient is this; not finite counts as 0.
 
-    LayerCAM (Jiang et al. 2021) but for its gradient, which is not the film's own: that of one pass is noise from cell to cell,
-    and its mean over films is neither that nor a second pass.
+    LayerCAM (Jiang et al. 2021), but for a gradient that is the mean over films: one film's is noise from cell to cell, and
+    costs a second pass.
     """
     return np.asarray(np.nan_to_num((features * gradient).sum(0)), np.float32)
 
@@ -103,13 +103,11 @@ def explain(
     averaged in when given; `lungs` are the patient's right and left one, guessed from grey values where they are not given.
     Raises ValueError for a label that the classifier does not have.
     """
-    weights = target(classifier, label)
-    pixels = look.pixels
+    weights, pixels = target(classifier, label), look.pixels
     if weights is None or look.features is None or pixels is None:
         return Saliency(None, False, "no_map", None)
     base = reference.baselines.get(label)
-    if base is not None and not base.fits(look):
-        base = None
+    base = base if base and base.fits(look) else None
     said = read_stages(look, weights, base)
     both = [said] if mirrored is None else [said, [stage[:, ::-1] for stage in read_stages(mirrored, weights, base, side=1)]]
     stages = [np.asarray(np.mean(maps, 0), np.float32) for maps in zip(*both, strict=True)]
@@ -147,9 +145,7 @@ def join(stages: Sequence[Floats]) -> Floats:
     than halved where a finer one says nothing.
     """
     coarse, *finer = map(_scaled, stages)
-    for fine in finer:
-        coarse = (coarse**COARSE * np.maximum(fine, UNSAID)) ** (1 / (COARSE + 1))
-    return _scaled(coarse)
+    return _scaled((coarse**COARSE * np.maximum(finer[0], UNSAID)) ** (1 / (COARSE + 1))) if finer else coarse
 
 
 def _judge(
