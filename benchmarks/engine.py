@@ -117,9 +117,13 @@ def measure(engine: LocalEngine, loaded: Loaded, rounds: int | None, dialogues: 
     found["P18"] = engine_state.stopping(unending, endless)
     if rounds:
         found["P17"] = engine_page.first_word(endless)
+    tell(loaded, found)
+    return found
+
+
+def tell(loaded: Loaded, found: dict[str, dict[str, object]]) -> None:
     for name, one in found.items():
         print(f"{loaded.name:12} {name:16} {json.dumps(one)}", flush=True)
-    return found
 
 
 def main() -> None:
@@ -144,8 +148,9 @@ def main() -> None:
     rounds = args.rounds if args.clocks else None
     result[loaded.name] = found = measure(engine, loaded, rounds, args.dialogues, args.long)
     exact = load_exact(args.model, loaded.name)
-    found["P4 in fp32"] = engine_state.exactness(LocalEngine(exact), exact, args.dialogues)
-    print(f"{loaded.name:12} P4 in fp32       {json.dumps(found['P4 in fp32'])}", flush=True)
+    again = {"P4 in fp32": engine_state.exactness(LocalEngine(exact), exact, args.dialogues)}
+    tell(exact, again)
+    found |= again
     if args.mini:
         mini = build_mini(args.model)
         fewer = max(1, args.dialogues // 10) if args.clocks else args.dialogues

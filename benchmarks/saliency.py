@@ -132,23 +132,16 @@ def plant(
 ) -> Saliency:
     """The map of a film whose cell that holds most of `thing` was made to speak for `label`; shifts are not judged."""
     look, weights = classifier.look([film]), target(classifier, label)
-    assert look.features is not None and look.finer is not None and weights is not None
-    _speak(look.features[0], np.broadcast_to(weights[:, None, None], look.features.shape[1:]), thing)
-    if base := reference.baselines.get(label):
-        _speak(look.finer[0], base.gradient[0], thing)
-    unshifted = replace(reference, limits=replace(reference.limits, shift=-1))
-    lungs = segmenter.segment(film).lungs if segmenter else ()
-    return explain(classifier, film, look, label, lungs, reference=unshifted)
-
-
-def _speak(features: Grey, gradient: NDArray[Any], thing: Where) -> None:
-    """Make the cell of (channels, h, w) `features` that holds most of `thing` speak louder than any of them does."""
-    side = features.shape[-1]
+    assert look.features is not None and weights is not None
+    side = look.features.shape[-1]
     amount = ndimage.gaussian_filter(np.asarray(thing, np.float32), thing.shape[0] / side / 2)
     stride = np.arange(side) * thing.shape[0] // side  # a cell looks at its first pixel
     row, column = divmod(int(amount[np.ix_(stride, stride)].argmax()), side)
-    loud, here = 2 * float(np.abs((features * gradient).sum(0)).max()) + 10, gradient[:, row, column]
-    features[:, row, column] += here * loud / float(here @ here)
+    loud = 2 * float(np.abs(np.tensordot(weights, look.features[0], 1)).max()) + 10
+    look.features[0, :, row, column] += weights * loud / float(weights @ weights)
+    unshifted = replace(reference, limits=replace(reference.limits, shift=-1))
+    lungs = segmenter.segment(film).lungs if segmenter else ()
+    return explain(classifier, film, look, label, lungs, reference=unshifted)
 
 
 def gate(

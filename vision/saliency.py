@@ -116,24 +116,27 @@ def explain(
         return Saliency(heatmap, False, "empty", None)
     down, right = (max(1, round(SHIFT * side)) for side in pixels.shape[2:])
     shifted = F.pad(pixels[:1, :, :-down, :-right], (right, 0, down, 0), mode="replicate")
-    moved = read_stages(classifier.see(shifted, with_stages=False), weights, base, by=(down, right))
-    cell, shift = GRID / look.features.shape[3], _correlation(said[0], moved[0])
+    moved = _read_last(classifier.see(shifted, with_stages=False), weights, base, by=(down, right))
+    cell, shift = GRID / look.features.shape[3], _correlation(said[0], moved)
     return _judge(heatmap, join(stages[:1]), image, lungs, cell, shift, reference.limits)
 
 
-def read_stages(
-    look: Look, weights: Weights, base: Baseline | None, side: int = 0, by: tuple[int, int] = (0, 0)
-) -> list[Floats]:
-    """What speaks for the target in the first of `look`, as (GRID, GRID) maps over its pixels, which were moved `by` pixels:
-    the last stage's, and with a baseline, of whose two sides `side` is meant, that of the stage before.
+def read_stages(look: Look, weights: Weights, base: Baseline | None, side: int = 0) -> list[Floats]:
+    """What speaks for the target in the first of `look`, as (GRID, GRID) maps over its pixels: the last stage's, and with a
+    baseline, of whose two sides `side` is meant, that of the stage before.
     """
-    assert look.features is not None and look.finer is not None and look.pixels is not None
-    cells = [contrast(look.features[0], weights)]
-    if base is not None:
-        finer = fine_contrast(look.finer[0], base.gradient[side])
-        cells = [_beyond(cells[0], base.coarse[side]), _beyond(finer, base.fine[side]) / base.spread[side]]
-    size = int(look.pixels.shape[2]), int(look.pixels.shape[3])
-    return [_laid(values, size, by) for values in cells]
+    last = _read_last(look, weights, base, side)
+    if base is None or look.finer is None:
+        return [last]
+    finer = _beyond(fine_contrast(look.finer[0], base.gradient[side]), base.fine[side]) / base.spread[side]
+    return [last, _laid(finer, look)]
+
+
+def _read_last(look: Look, weights: Weights, base: Baseline | None, side: int = 0, by: tuple[int, int] = (0, 0)) -> Floats:
+    """The first of `read_stages`, of an input that was moved `by` pixels."""
+    assert look.features is not None
+    cells = contrast(look.features[0], weights)
+    return _laid(cells if base is None else _beyond(cells, base.coarse[side]), look, by)
 
 
 def _beyond(said: Floats, usual: Floats) -> Floats:
@@ -188,14 +191,15 @@ def _scaled(values: Floats) -> Floats:
     return np.asarray(positive / top if top > 0 else positive, np.float32)
 
 
-def _laid(values: Floats, size: tuple[int, int], by: tuple[int, int] = (0, 0)) -> Floats:
-    """(h, w) cells of an input of (height, width) pixels -> (GRID, GRID) over that input, which was moved `by` pixels.
+def _laid(values: Floats, look: Look, by: tuple[int, int] = (0, 0)) -> Floats:
+    """(h, w) cells -> (GRID, GRID) over the pixels that `look` was given, which were moved `by` pixels.
 
     Every stride's window is centred on its first pixel, so cell i looks at pixel i * stride and not at the middle of a
     tile (Araujo et al. 2019): on 160 pixels plain scaling is off by a tenth of the film, right and down.
     """
+    assert look.pixels is not None
     places = []
-    for cells, pixels, move in zip(values.shape, size, by, strict=True):
+    for cells, pixels, move in zip(values.shape, look.pixels.shape[2:], by, strict=True):
         stride = 2 ** round(log2(pixels / cells))
         places.append(((np.arange(GRID) + 0.5) / GRID * pixels - 0.5 + move) / stride)
     rows, columns = np.meshgrid(*places, indexing="ij")

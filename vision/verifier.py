@@ -71,8 +71,7 @@ def as_tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
 
 
 def _laid(pictures: torch.Tensor, quarters: int, is_mirrored: bool) -> torch.Tensor:
-    turned = torch.rot90(pictures, quarters, (2, 3))
-    return turned.flip(3) if is_mirrored else turned
+    return torch.rot90(pictures.flip(3) if is_mirrored else pictures, quarters, (2, 3))
 
 
 def _layer(inputs: int, outputs: int, size: int = 3, step: int = 1) -> nn.Module:
