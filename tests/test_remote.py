@@ -104,7 +104,8 @@ def test_an_answer_and_its_count_arrive_whole() -> None:
         request.wfile.write(b': ping\n\ndata: {"choices": [], "usage": {"completion_tokens": 9}}\n\ndata: [DONE]\n\n')
 
     with asking(chat) as (engine, bad):
-        deltas = list(engine.stream(ASKED, Sampling(32, 0.5, 0.9, seed=7), "a"))
+        pulses = engine.stream(ASKED, Sampling(32, 0.5, 0.9, seed=7), "a")
+        deltas = [delta for delta in pulses if delta.text or delta.finish]
     assert "".join(delta.text for delta in deltas) == "A lung, 폐?."
     assert [delta.finish for delta in deltas] == [None, None, "stop"] and sum(delta.count for delta in deltas) == 9
     body = bad.seen[0].body
