@@ -40,7 +40,9 @@ def covers(box: Box, other: Box) -> bool:
     return box.left <= x < box.right and box.top <= y < box.bottom
 
 
-@pytest.mark.parametrize(("seed", "degrees"), [(0, 0), (2, -30), (3, 80)])
+@pytest.mark.parametrize(
+    ("seed", "degrees"), [(0, 0), *(pytest.param(*turned, marks=pytest.mark.slow) for turned in ((2, -30), (3, 80)))]
+)
 def test_the_missing_disc_is_the_first_hit(seed: int, degrees: float) -> None:
     image, gap = chain(seed, 9 + seed, degrees, (900, 900))
     found = inspect(image)
@@ -54,6 +56,7 @@ def test_the_missing_disc_is_the_first_hit(seed: int, degrees: float) -> None:
     assert found.heatmap.values.min() >= 0 and found.heatmap.values.max() == 1
 
 
+@pytest.mark.slow
 def test_a_large_picture_gives_the_same_place_as_a_small_one() -> None:
     image, gap = chain(5, 12)
     large = inspect(image.resize((3600, 2400), Image.Resampling.BICUBIC)).hits[0].box

@@ -223,6 +223,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert resumed.calibration == trained.calibration
 
 
+@pytest.mark.slow
 def test_training_leaves_curves_and_learns_what_is_easy(parts: dict[str, list[Sample]], tmp_path: Path) -> None:
     recipe = Recipe(size=32, epochs=12, batch=8, rate=1e-2)
     found = evaluate(Fit(parts, LABELS, recipe, tmp_path, tiny_resnet()).run(), parts["test"], True, 20)
@@ -325,6 +326,7 @@ publish(tiny_classifier(), Path({out!r}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="this system does not limit file sizes")
 def test_a_full_disk_leaves_the_checkpoint_that_stood_there(tmp_path: Path) -> None:
     publish(tiny_classifier(), tmp_path)

@@ -56,6 +56,7 @@ def test_ask_prints_one_json_line_per_question_and_nothing_else(checkpoint: Path
     assert first["views"][0] == {"kind": "overview", "box": [0, 0, 200, 120]} and len(first["views"]) > 1
 
 
+@pytest.mark.slow
 def test_ask_prints_the_bare_answer_and_listens_to_the_environment(checkpoint: Path, image: Path) -> None:
     done = run("ask", "--temperature=0", image, "Is it red?", HILUM_MODEL=str(checkpoint), HILUM_MAX_NEW_TOKENS="6")
     assert (done.returncode, done.stderr) == (0, "")

@@ -68,6 +68,7 @@ def verdicts(folder: Path, images: list[Image.Image]) -> list[tuple[bool, bool, 
     return [(v.in_domain, v.in_population, v.reason) for v in found]
 
 
+@pytest.mark.slow
 def test_a_film_of_an_unseen_patient_is_let_through(fitted: tuple[Path, list[str]]) -> None:
     assert verdicts(fitted[0], [draw_chest(n) for n in range(500, 510)]).count((True, True, None)) >= 9
 

@@ -156,6 +156,7 @@ def write(folder: Path, count: int) -> Path:
     return folder / "records.jsonl"
 
 
+@pytest.mark.slow
 def test_an_adapter_that_looks_beats_its_base_and_itself_on_blank_images(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

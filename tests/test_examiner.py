@@ -109,6 +109,7 @@ def test_a_report_can_name_every_model_that_had_a_part(examiner: Examiner, class
     assert len({sha for _, sha in examiner.weights}) == 2 and len(load_examiner(classifier).weights) == 1
 
 
+@pytest.mark.slow
 def test_the_library_behind_the_network_is_not_imported_before_it_is_needed(classifier: Path, lungs: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from vision.examiner import load_examiner\n"
@@ -120,6 +121,7 @@ def test_the_library_behind_the_network_is_not_imported_before_it_is_needed(clas
     assert done.stdout.split() == ["False", "True"]
 
 
+@pytest.mark.slow
 def test_a_damaged_segmenter_is_one_sentence_in_both_languages(classifier: Path, lungs: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((lungs / "config.json").read_bytes())
     (tmp_path / "model.safetensors").write_bytes((lungs / "model.safetensors").read_bytes()[:-9])

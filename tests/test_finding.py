@@ -162,6 +162,7 @@ def test_what_was_fitted_on_one_checkpoint_is_not_believed_of_another(subject: S
     assert read_acceptance(folder) == Acceptance()
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_what_was_found_and_how_much_was_looked_at(tmp_path: Path, case: Case) -> None:
     tiny.build(tmp_path / "model")
     case.image.save(tmp_path / "scene.png")

@@ -286,6 +286,7 @@ def kill_at(base: Path, records: Path, out: Path, line: int, *more: str) -> None
     assert process.returncode == -signal.SIGKILL, said[-2000:]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_losses(base: Path, tmp_path: Path) -> None:
     records, more = write(tmp_path), ["--num_train_epochs", "8", "--save_steps", "7"]
     assert lora.main(command(base, records, tmp_path / "whole", *more)) == 0
@@ -341,6 +342,7 @@ def test_a_merged_checkpoint_answers_as_base_and_adapter_do(base: Path, tmp_path
     assert lora.main(["merge", str(out), "--base", str(base), "--out", str(tmp_path / "merged")]) == 2
 
 
+@pytest.mark.slow
 def test_a_merged_text_base_is_a_checkpoint_that_answers(text_base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert lora.main(command(text_base, write(tmp_path, with_images=False), out, "--num_train_epochs", "20")) == 0

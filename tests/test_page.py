@@ -66,6 +66,7 @@ def test_the_stop_button_stops_too(page: Page, served: Served) -> None:
     expect(page.locator(".turn")).to_have_attribute("data-state", "stopped")
 
 
+@pytest.mark.slow
 def test_close_ups_are_announced_and_can_be_stopped(page: Page, served: Served) -> None:
     show_image(page)
     served.engine.pause = 0.1

@@ -108,6 +108,7 @@ def prompt_of(page: Page) -> str:
     return page.locator(".prompt").first.inner_text().replace("\xa0", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_one_that_is_chosen_answers_and_says_its_name(page: Page) -> None:
     show(page)
@@ -166,6 +167,7 @@ def test_the_other_is_asked_the_same_with_the_same_seed(is_adapted: bool, pair: 
     assert isinstance(again, Answer) and again.text == exchange.answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_pinned_report_outlives_the_turns_and_leaves_with_the_conversation(page: Page) -> None:
     show(page)

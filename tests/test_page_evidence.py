@@ -81,6 +81,7 @@ def switch(page: Page, item: str) -> None:
 browser_test = pytest.mark.browser
 
 
+@pytest.mark.slow
 @browser_test
 def test_what_the_panel_says_is_what_the_model_is_told(page: Page, examiner: Examiner) -> None:
     show(page)
@@ -95,6 +96,7 @@ def test_what_the_panel_says_is_what_the_model_is_told(page: Page, examiner: Exa
     assert lines_of(page) == evidence_lines(evidence, "ko") and lines_of(page)[1] in prompt_of(page)
 
 
+@pytest.mark.slow
 @browser_test
 def test_what_is_switched_off_does_not_reach_the_prompt(page: Page) -> None:
     show(page)
@@ -166,6 +168,7 @@ def test_opacity_and_contour_ask_nobody(page: Page) -> None:
     assert asked == []
 
 
+@pytest.mark.slow
 @browser_test
 def test_asking_without_the_evidence_shows_both_and_keeps_one(page: Page, served: Served) -> None:
     show(page)
@@ -235,6 +238,7 @@ def test_a_report_has_its_notice_and_goes_into_any_file(page: Page, served: Serv
     expect(page.locator(".report-page h3")).to_have_count(4, timeout=PATIENCE)
 
 
+@pytest.mark.slow
 @browser_test
 def test_a_report_can_be_stopped_and_says_so(page: Page, served: Served) -> None:
     show(page)
@@ -249,6 +253,7 @@ def test_a_report_can_be_stopped_and_says_so(page: Page, served: Served) -> None
     expect(page.locator(".report-page h3")).to_have_count(4, timeout=PATIENCE)
 
 
+@pytest.mark.slow
 @browser_test
 def test_a_phone_shows_it_all_in_one_column_within_reach(open_page: Opened) -> None:
     page = open_page(locale="ko-KR", width=390, height=844)

@@ -35,6 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             yield running
 
 
+@pytest.mark.slow
 def test_a_report_shows_its_place_and_its_session_asks_nothing_meanwhile(page: Page, served: Served, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     tiny.picture(1, (tiny.SIDE, 40)).save(picture)

@@ -117,6 +117,7 @@ def test_a_search_is_followed_and_its_hit_is_what_the_next_question_is_asked_wit
     expect(page.locator(".view").last.locator("em")).to_have_count(0)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_pixels_in_the_lens_are_those_that_its_hash_says(page: Page, served: Served, case: Case) -> None:
     show(page, case.image)
@@ -146,6 +147,7 @@ def test_what_is_not_there_is_not_found_and_says_how_much_was_looked_at(page: Pa
     expect(page.locator(".part")).to_be_hidden()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_long_search_leaves_room_for_a_question_and_can_be_stopped(page: Page, case: Case) -> None:
     show(page, case.image)
@@ -158,6 +160,7 @@ def test_a_long_search_leaves_room_for_a_question_and_can_be_stopped(page: Page,
     assert "Stopped. Found so far: 0" in said and int(re.search(r"in ([\d,]+) looks", said)[1].replace(",", "")) < 5000  # type: ignore[index]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_new_image_ends_the_search_in_the_old_one(page: Page, case: Case) -> None:
     show(page, case.image)
@@ -170,6 +173,7 @@ def test_a_new_image_ends_the_search_in_the_old_one(page: Page, case: Case) -> N
     ended(page)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_what_cannot_be_searched_is_one_sentence_and_the_form_stays(open_page: Opened, case: Case) -> None:
     page = open_page(locale="ko-KR")
@@ -207,6 +211,7 @@ def test_the_odd_part_of_a_row_is_shown_and_asked_about(page: Page) -> None:
     assert "Nothing repeats" in ended(page)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_normal_images_are_given_counted_and_left_out(page: Page) -> None:
     show(page, chain(1, 8)[0])
@@ -221,6 +226,7 @@ def test_normal_images_are_given_counted_and_left_out(page: Page) -> None:
     expect(give).to_have_text("Compare with normal images")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_seconds_are_a_budget_too(page: Page, case: Case) -> None:
     show(page, case.image)
@@ -232,6 +238,7 @@ def test_seconds_are_a_budget_too(page: Page, case: Case) -> None:
     assert "Not found within the budget" in ended(page)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_dragged_part_becomes_the_reference(page: Page, case: Case) -> None:
     show(page, case.image)
@@ -358,6 +365,7 @@ def test_an_engine_in_words_says_so_and_one_that_fails_gives_a_sentence(subject:
         assert shown in " ".join([*value["notes"], value["trouble"]]) and not desk.lookup.is_busy
 
 
+@pytest.mark.slow
 def test_normal_images_stay_for_the_next_inspection_and_go_with_the_image(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -545,6 +545,7 @@ def test_unencrypted_ways_are_warned_of_and_the_key_is_in_no_log(caplog: pytest.
     assert KEY not in caplog.text and KEY not in repr(engine) and "폐렴" not in caplog.text
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_an_address_and_shows_no_key(tmp_path: Path) -> None:
     def chat(request: Misbehaving) -> None:
         request.begin()

@@ -212,7 +212,7 @@ def test_a_killed_training_resumes_to_the_same_weights(chests: Path, tmp_path: P
     assert resumed.plan.pieces == (1, 1) and list((tmp_path / "whole/events").glob("events.out.tfevents*"))
 
 
-@pytest.mark.parametrize(("crops", "classes"), [(False, LUNGS), (True, ("lungs",))])
+@pytest.mark.parametrize(("crops", "classes"), [(False, LUNGS), pytest.param(True, ("lungs",), marks=pytest.mark.slow)])
 def test_training_learns_what_is_easy(chests: Path, tmp_path: Path, crops: bool, classes: tuple[str, ...]) -> None:
     parts = parts_of(find_pairs(chests, classes)[0], classes)
     recipe = Recipe(size=32, epochs=20, batch=8, rate=1e-2, crops=crops, channels=(4, 8, 16))
@@ -222,6 +222,7 @@ def test_training_learns_what_is_easy(chests: Path, tmp_path: Path, crops: bool,
     assert segmenter.plan.is_cropped == crops and Image.open(tmp_path / "sheet.png").width == 1024
 
 
+@pytest.mark.slow
 def test_a_training_begins_from_what_another_has_learnt(chests: Path, tmp_path: Path) -> None:
     recipe = Recipe(size=32, epochs=12, batch=8, rate=1e-2, channels=(4, 8, 16))
     first, held_out = train(chests, tmp_path / "first", recipe)

@@ -26,6 +26,7 @@ def test_every_stamp_lies_whole_in_a_corner_and_its_ink_is_one_grey(language: La
     assert np.asarray(film).max() == 77 and len(STAMPS) == 36 and len(seen) > 4
 
 
+@pytest.mark.slow
 def test_drawn_films_keep_their_label_set_under_a_stamp() -> None:
     row = prove(load(ROOT / "models" / "hilum-tiny", is_drawn=True), islice(films(None, 4), 4))
     measured = row["measured"]

@@ -206,6 +206,7 @@ quantize(source, target, 1 << 20)
 """
 
 
+@pytest.mark.slow
 def test_five_kills_later_it_is_the_same_checkpoint_and_no_finished_shard_was_made_again(
     original: Path, quantised: Path, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def run_app(*arguments: object, before: Sequence[str] = ()) -> subprocess.Comple
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_random_weights_get_no_threshold_and_are_told_so(verified: Path) -> None:
     found = read_verified(verified, engine_on(verified)[0].description)
     assert found is not None and found.has_manifest and found.is_quick
@@ -173,6 +174,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_minutes_of_measuri
         verify.run(tmp_path / "nothing", "cpu", None, True, None, False)
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_names_the_way_out(tmp_path: Path) -> None:
     folder = tiny.build(tmp_path / "tiny")
     mount = f'mount --bind "{folder}" "{folder}" && mount -o remount,ro,bind "{folder}" && exec "$0" "$@"'

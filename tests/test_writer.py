@@ -463,6 +463,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_the_terminal_has_both_texts_in_its_json(eye_folder: Path, folder: Path, image: Path) -> None:
     done = run(image, "무엇이 보입니까?", "And?", "--json", "--model", eye_folder, HILUM_WRITER=str(folder))
     assert (done.returncode, done.stderr) == (0, "")
@@ -471,6 +472,7 @@ def test_the_terminal_has_both_texts_in_its_json(eye_folder: Path, folder: Path,
     assert (first["writer_error"], second["turns_in_window"]) == (None, 1)
 
 
+@pytest.mark.slow
 def test_the_terminal_falls_back_to_what_was_seen_and_says_so(eye_folder: Path, image: Path) -> None:
     def list_models(request: Misbehaving) -> None:
         request.answer(200, {"data": [{"id": "hand"}]})
@@ -483,6 +485,7 @@ def test_the_terminal_falls_back_to_what_was_seen_and_says_so(eye_folder: Path, 
     assert len(done.stderr.strip().splitlines()) == 1 and "HILUM_WRITER_KEY" in done.stderr and "sk-of" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_writer_that_cannot_start_is_one_sentence_about_the_writer(eye_folder: Path, image: Path, tmp_path: Path) -> None:
     for where in (tmp_path, f"http://127.0.0.1:{free_port()}"):
         done = run(image, "Is it red?", "--model", eye_folder, "--writer", where)
