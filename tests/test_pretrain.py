@@ -184,6 +184,7 @@ def test_without_films_the_training_draws_its_pictures(tmp_path: Path) -> None:
     assert len(book[1000]) == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_training_sees_with_the_eyes_that_it_is_given(tmp_path: Path) -> None:
     """Not with those that the state was saved with."""
     for seed in (1, 2):
@@ -194,6 +195,7 @@ def test_a_resumed_training_sees_with_the_eyes_that_it_is_given(tmp_path: Path) 
         assert torch.equal(model.model.vision_tower.get_parameter(weight), eyes.vision.get_parameter(weight))
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_taught_further_by_the_same_eyes_and_tokens(tmp_path: Path) -> None:
     folder, more = tmp_path / "model", tmp_path / "more"
     torch.manual_seed(1)
@@ -262,6 +264,7 @@ def test_progress_puts_everything_back(tmp_path: Path) -> None:
     assert later.state_dict() == schedule.state_dict()
 
 
+@pytest.mark.slow
 def test_a_killed_tower_training_resumes_to_the_same_weights(
     films: list[Film], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
