@@ -98,7 +98,7 @@ def searching(engine: LocalEngine, tiles: int = 24) -> Result:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5", "ascii")  # from here on the peak is counted anew
+        forget_peak()
     before = peak()
     engine.choose(batch, ["Yes", "No"])
     grown = peak() - before
@@ -114,6 +114,11 @@ def peak() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return status("VmHWM")
+
+
+def forget_peak() -> None:
+    """From here on VmHWM is counted anew."""
+    Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
 def status(name: str) -> int:

@@ -20,15 +20,14 @@ import torch
 from PIL import Image
 
 from benchmarks import machine
-from benchmarks.engine_state import status
+from benchmarks.engine_state import forget_peak, status
+from benchmarks.search import search
 from benchmarks.search_scenes import draw_case, draw_described
 from chat.acceptance import read_acceptance
-from chat.assistant import Assistant
 from chat.engine import checkpoint
 from chat.engine.local import LocalEngine
-from chat.finding import Wanted, find
+from chat.finding import Wanted
 from chat.memory import give_back, share_freed_memory
-from vision.study import Study
 
 SEED = 84_000
 PASSES = 24
@@ -41,12 +40,11 @@ def measure(model: Path, size: tuple[int, int], scenes: int, threads: int) -> di
     engine, acceptance = LocalEngine(checkpoint.load(model, "cpu", False)), read_acceptance(model)
     result: dict[str, Any] = {}
 
-    def search(image: Image.Image, wanted: Wanted) -> tuple[int, float]:
+    def cost(image: Image.Image, wanted: Wanted) -> tuple[int, float]:
         give_back()
-        Path("/proc/self/clear_refs").write_text("5", "ascii")  # from here on the peak is counted anew
+        forget_peak()
         before, started = status("VmHWM"), time.process_time()
-        *_, last = find(Assistant(engine, engine.input_side), Study(image), wanted, acceptance, "growth")
-        assert last.ranked == 1
+        assert search(engine, image, wanted, acceptance)[0].ranked == 1
         return status("VmHWM") - before, time.process_time() - started
 
     for number in range(-1, scenes):
@@ -57,7 +55,7 @@ def measure(model: Path, size: tuple[int, int], scenes: int, threads: int) -> di
             ("by_reference", case.image, Wanted(case.reference, passes=PASSES)),
             ("by_description", drawn, Wanted(text=text, passes=PASSES)),
         ):
-            peak, seconds = search(image, wanted)
+            peak, seconds = cost(image, wanted)
             if number >= 0:
                 one = result.setdefault(way, {"peak_bytes": 0, "cpu_seconds_per_megapixel": 0.0})
                 one["peak_bytes"] = max(one["peak_bytes"], peak)
